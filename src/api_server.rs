@@ -1,0 +1,1 @@
+//! The one question that is asked of the cluster: who am I.

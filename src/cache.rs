@@ -1,0 +1,1 @@
+//! The cached tokens: one file per identity.

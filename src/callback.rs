@@ -1,0 +1,1 @@
+//! The loopback listener that the provider sends the browser back to.

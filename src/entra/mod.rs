@@ -1,0 +1,3 @@
+//! What is known of Microsoft Entra ID.
+
+pub(crate) mod aadsts;

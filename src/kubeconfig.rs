@@ -1,0 +1,1 @@
+//! The kubeconfig, read for its exec entries.

@@ -1,0 +1,1 @@
+//! Entries that were written for kubelogin.

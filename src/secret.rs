@@ -1,0 +1,44 @@
+//! Values that must never be seen.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A token, code, password or key. It has neither `Display` nor `Deref`; `Debug` says nothing of
+/// it; `expose` is the one way to the text, so that `grep expose` is the audit.
+///
+/// It serialises as the plain text, because the cache file is where secrets belong.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The text itself, to be handed on at the last moment.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_says_nothing_of_the_text() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(…)");
+    }
+}

@@ -1,0 +1,1 @@
+//! Cached, refreshed or new?

@@ -1,0 +1,87 @@
+//! What people and kubectl see. stdout is a protocol: `data` is its only writer. Everything else
+//! goes to stderr.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use crate::error::{Error, Kind, Result, printable};
+
+/// The two streams.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ui {
+    verbosity: u8,
+    stderr_is_terminal: bool,
+}
+
+impl Ui {
+    /// `verbosity` 0 tells only what a person must know, 1 the steps, 2 each request.
+    pub(crate) fn new(verbosity: u8) -> Self {
+        Self { verbosity, stderr_is_terminal: io::stderr().is_terminal() }
+    }
+
+    pub(crate) fn verbosity(self) -> u8 {
+        self.verbosity
+    }
+
+    /// Whether a person reads stderr as it is written.
+    pub(crate) fn stderr_is_terminal(self) -> bool {
+        self.stderr_is_terminal
+    }
+
+    /// Writes the command's answer to stdout. A reader that is gone is no failure.
+    #[expect(clippy::unused_self, reason = "whoever may print holds a `Ui`")]
+    pub(crate) fn data(self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::new(Kind::Other, "cannot write the answer to stdout").caused_by(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Something that the reader should know and need not act on.
+    pub(crate) fn note(self, text: impl Display) {
+        line(&format!("kubectl-headlamp: note: {}", printable(&text)));
+    }
+
+    /// Something that will go wrong later, or is unsafe.
+    pub(crate) fn warning(self, text: impl Display) {
+        line(&format!("kubectl-headlamp: warning: {}", printable(&text)));
+    }
+
+    /// A step, told with `-v`.
+    pub(crate) fn step(self, text: impl Display) {
+        self.detail(1, text);
+    }
+
+    /// A detail, told from this verbosity on. Never a secret.
+    pub(crate) fn detail(self, verbosity: u8, text: impl Display) {
+        if self.verbosity >= verbosity {
+            line(&format!("kubectl-headlamp: {}", printable(&text)));
+        }
+    }
+
+    /// Something that a person must see to go on: written as it is (lines and all) to stderr and,
+    /// when that is not a terminal, to the controlling terminal if there is one and
+    /// `terminal_too` is set.
+    #[expect(clippy::unused_self, reason = "whoever may print holds a `Ui`")]
+    pub(crate) fn prompt(self, text: &str, terminal_too: bool) {
+        line(text);
+        if terminal_too && let Ok(mut terminal) = std::fs::OpenOptions::new().write(true).open("/dev/tty") {
+            let _ = writeln!(terminal, "{text}");
+        }
+    }
+
+    /// The end of a run that failed. Only `main` calls it.
+    #[expect(clippy::unused_self, reason = "whoever may print holds a `Ui`")]
+    pub(crate) fn error(self, error: &Error) {
+        line(&error.to_string());
+    }
+}
+
+/// stderr that cannot be written to is no reason to fail.
+fn line(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "{text}");
+}

@@ -57,6 +57,25 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// Where this program keeps its state: below `KUBECACHEDIR` if that is set, else in the state
+    /// folder of the system, which no cleaner purges (a cache folder may be).
+    pub(crate) fn state_folder(&self) -> Option<PathBuf> {
+        if let Some(folder) = self.value("KUBECACHEDIR") {
+            return Some(self.expand(Path::new(folder)).join(NAME));
+        }
+        if cfg!(any(windows, target_os = "macos")) {
+            return directories::ProjectDirs::from("", "", NAME).map(|dirs| dirs.data_local_dir().to_owned());
+        }
+        match self.value("XDG_STATE_HOME").map(Path::new).filter(|folder| folder.is_absolute()) {
+            Some(folder) => Some(folder.join(NAME)),
+            None => self.home().map(|home| home.join(".local/state").join(NAME)),
+        }
+    }
+}
+
+const NAME: &str = "kubectl-headlamp";
+
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(variables: [(&str, &str); N]) -> Self {
         Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())

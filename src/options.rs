@@ -4,9 +4,15 @@
 //! kubeconfig), then the entry's `env`, then the process's environment, then the defaults of
 //! `settings`.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, FromArgMatches, ValueEnum};
+
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
+use crate::kubelogin;
+use crate::secret::Secret;
 
 /// Which token the cluster is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -105,7 +111,7 @@ pub(crate) struct Options {
     pub(crate) client_id: Option<String>,
     /// The client's secret; better in a file, a command or the environment: arguments can be seen
     #[arg(long, value_name = "SECRET", help_heading = "Provider")]
-    pub(crate) client_secret: Option<String>,
+    pub(crate) client_secret: Option<Secret>,
     /// A file that holds the client's secret
     #[arg(long, value_name = "FILE", help_heading = "Provider")]
     pub(crate) client_secret_file: Option<PathBuf>,
@@ -184,7 +190,7 @@ pub(crate) struct Options {
     pub(crate) username: Option<String>,
     /// The password of the password flow; better in a file or the environment: arguments can be seen
     #[arg(long, value_name = "PASSWORD", help_heading = "Sign-in")]
-    pub(crate) password: Option<String>,
+    pub(crate) password: Option<Secret>,
     /// A file that holds the password
     #[arg(long, value_name = "FILE", help_heading = "Sign-in")]
     pub(crate) password_file: Option<PathBuf>,
@@ -221,4 +227,222 @@ pub(crate) struct Options {
     /// Tell what is done: 1 the steps, 2 each request; never a secret
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "1", value_name = "LEVEL", help_heading = "Other")]
     pub(crate) verbose: Option<u8>,
+
+    /// kubelogin's defaults hold, because its spelling was used.
+    #[arg(skip)]
+    pub(crate) kubelogin: bool,
+    /// What was given and is not honoured, one line each.
+    #[arg(skip)]
+    pub(crate) notes: Vec<String>,
+}
+
+impl Options {
+    /// These, and where they say nothing, `lower`.
+    pub(crate) fn over(self, lower: Self) -> Self {
+        let secret =
+            self.client_secret.is_some() || self.client_secret_file.is_some() || self.client_secret_command.is_some();
+        let password = self.password.is_some() || self.password_file.is_some();
+        let callback = self.callback_certificate.is_some() || self.callback_key.is_some();
+        let identity = self.client_certificate.is_some() || self.client_key.is_some();
+        // Ways to say one thing go together: a secret's file here hides a secret's text below.
+        let unless = |hidden: bool| move |value: &PathBuf| (!hidden).then(|| value.clone());
+        Self {
+            provider: self.provider.or(lower.provider),
+            tenant: self.tenant.or(lower.tenant),
+            aks: self.aks.or(lower.aks),
+            issuer_url: self.issuer_url.or(lower.issuer_url),
+            client_id: self.client_id.or(lower.client_id),
+            client_secret: self.client_secret.or(lower.client_secret.filter(|_| !secret)),
+            client_secret_file: self.client_secret_file.or(lower.client_secret_file.as_ref().and_then(unless(secret))),
+            client_secret_command: self.client_secret_command.or(lower.client_secret_command.filter(|_| !secret)),
+            client_authentication: self.client_authentication.or(lower.client_authentication),
+            scope: first(self.scope, lower.scope),
+            resource: first(self.resource, lower.resource),
+            token_type: self.token_type.or(lower.token_type),
+            token_issuer: self.token_issuer.or(lower.token_issuer),
+            token_audience: self.token_audience.or(lower.token_audience),
+            auth_param: first(self.auth_param, lower.auth_param),
+            request_header: first(self.request_header, lower.request_header),
+            refresh_scopes: self.refresh_scopes.or(lower.refresh_scopes),
+            flow: self.flow.or(lower.flow),
+            login_hint: self.login_hint.or(lower.login_hint),
+            prompt: self.prompt.or(lower.prompt),
+            redirect_url: self.redirect_url.or(lower.redirect_url),
+            listen_address: first(self.listen_address, lower.listen_address),
+            callback_certificate: self
+                .callback_certificate
+                .or(lower.callback_certificate.as_ref().and_then(unless(callback))),
+            callback_key: self.callback_key.or(lower.callback_key.as_ref().and_then(unless(callback))),
+            open_url_after_authentication: self.open_url_after_authentication.or(lower.open_url_after_authentication),
+            browser_command: self.browser_command.or(lower.browser_command),
+            no_browser: self.no_browser.or(lower.no_browser),
+            hide_url: self.hide_url.or(lower.hide_url),
+            interactive: self.interactive.or(lower.interactive),
+            timeout: self.timeout.or(lower.timeout),
+            username: self.username.or(lower.username),
+            password: self.password.or(lower.password.filter(|_| !password)),
+            password_file: self.password_file.or(lower.password_file.as_ref().and_then(unless(password))),
+            certificate_authority: first(self.certificate_authority, lower.certificate_authority),
+            certificate_authority_data: first(self.certificate_authority_data, lower.certificate_authority_data),
+            insecure_skip_tls_verify: self.insecure_skip_tls_verify.or(lower.insecure_skip_tls_verify),
+            client_certificate: self
+                .client_certificate
+                .or(lower.client_certificate.as_ref().and_then(unless(identity))),
+            client_key: self.client_key.or(lower.client_key.as_ref().and_then(unless(identity))),
+            cache_dir: self.cache_dir.or(lower.cache_dir),
+            token_storage: self.token_storage.or(lower.token_storage),
+            minimum_validity: self.minimum_validity.or(lower.minimum_validity),
+            force_refresh: self.force_refresh.or(lower.force_refresh),
+            verbose: self.verbose.or(lower.verbose),
+            kubelogin: self.kubelogin || lower.kubelogin,
+            notes: [self.notes, lower.notes].concat(),
+        }
+    }
+}
+
+/// `upper`, or where it is empty, `lower`.
+fn first<T>(upper: Vec<T>, lower: Vec<T>) -> Vec<T> {
+    if upper.is_empty() { lower } else { upper }
+}
+
+/// The options among the arguments that follow `get-token`; kubelogin's spellings are understood.
+pub(crate) fn of_arguments(arguments: &[OsString]) -> Result<Options> {
+    let translated = kubelogin::translate(arguments)?;
+    let command = get_token_command();
+    let matches = command
+        .no_binary_name(true)
+        .try_get_matches_from(translated.arguments)
+        .map_err(|error| usage_error(&error, "kubectl headlamp get-token --help"))?;
+    let options = Options::from_arg_matches(&matches)
+        .map_err(|error| usage_error(&error, "kubectl headlamp get-token --help"))?;
+    Ok(Options { kubelogin: translated.kubelogin, notes: translated.notes, ..options })
+}
+
+/// The options of a kubeconfig's exec entry: its arguments (from `get-token` on), over its `env`,
+/// over this process's environment.
+pub(crate) fn of_entry(
+    arguments: &[String],
+    variables: &[(String, String)],
+    environment: &Environment,
+) -> Result<Options> {
+    let arguments: Vec<OsString> = arguments
+        .iter()
+        .skip_while(|word| *word == "oidc-login")
+        .skip_while(|word| *word == "get-token")
+        .map(OsString::from)
+        .collect();
+    let environment = environment.overlaid(variables.iter().cloned());
+    Ok(of_arguments(&arguments)?.over(of_environment(&environment)?))
+}
+
+/// The options among the variables `KUBECTL_HEADLAMP_…`: a flag's name in upper case, `_` for `-`.
+/// Where a flag can be repeated, the variable's words are its values (paths: as in `PATH`).
+pub(crate) fn of_environment(environment: &Environment) -> Result<Options> {
+    let mut variables = environment.with_prefix(VARIABLE_PREFIX).peekable();
+    if variables.peek().is_none() {
+        return Ok(Options::default());
+    }
+    let command = get_token_command().no_binary_name(true);
+    let mut arguments = Vec::new();
+    for (name, value) in variables {
+        let flag = name.to_ascii_lowercase().replace('_', "-");
+        let Some(argument) = command.get_arguments().find(|argument| argument.get_long() == Some(flag.as_str())) else {
+            continue;
+        };
+        let repeatable = matches!(argument.get_action(), clap::ArgAction::Append);
+        let values: Vec<OsString> = match (repeatable, value.to_str()) {
+            (true, _) if flag == "certificate-authority" => std::env::split_paths(value).map(OsString::from).collect(),
+            (true, Some(words)) => words.split_whitespace().map(OsString::from).collect(),
+            _ => vec![value.to_owned()],
+        };
+        arguments.extend(values.iter().map(|value| assignment(&flag, value)));
+    }
+    let matches = command.try_get_matches_from(arguments).map_err(|error| {
+        let error = usage_error(&error, "kubectl headlamp get-token --help");
+        Error::new(Kind::Usage, "the environment's `KUBECTL_HEADLAMP_…` variables cannot be understood").because(error)
+    })?;
+    Options::from_arg_matches(&matches).map_err(|error| usage_error(&error, "kubectl headlamp get-token --help"))
+}
+
+fn assignment(flag: &str, value: &OsStr) -> OsString {
+    let mut argument = OsString::from(format!("--{flag}="));
+    argument.push(value);
+    argument
+}
+
+/// The parser of `get-token`, alone: building those of all commands would cost a cache hit more than
+/// the rest of its work.
+pub(crate) fn get_token_command() -> Command {
+    Options::augment_args(Command::new("kubectl headlamp get-token"))
+}
+
+/// clap's words as an error of ours: the first line, and its tips as hints.
+pub(crate) fn usage_error(error: &clap::Error, help: &str) -> Error {
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let message =
+        lines.next().map_or("the command line cannot be understood", |line| line.trim_start_matches("error: "));
+    let missing: Vec<&str> = lines.clone().take_while(|line| line.starts_with("--") || line.starts_with('<')).collect();
+    let message = if missing.is_empty() { message.to_owned() } else { format!("{message} {}", missing.join(" ")) };
+    let known = Error::usage(message.trim_end_matches('.'));
+    let known = lines.filter_map(|line| line.strip_prefix("tip: ")).fold(known, Error::hint);
+    known.hint(format!("`{help}` lists what there is"))
+}
+
+const VARIABLE_PREFIX: &str = "KUBECTL_HEADLAMP_";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    fn arguments(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_flag_wins_over_its_variable_and_over_nothing_else() {
+        let environment = Environment::from([
+            ("KUBECTL_HEADLAMP_CLIENT_ID", "from-variable"),
+            ("KUBECTL_HEADLAMP_SCOPE", "email groups"),
+            ("KUBECTL_HEADLAMP_NO_BROWSER", "true"),
+            ("KUBECTL_HEADLAMP_CERTIFICATE_AUTHORITY", "/a b:/c"),
+        ]);
+        let flags = of_arguments(&arguments(&["--client-id", "from-flag"])).unwrap();
+        let options = flags.over(of_environment(&environment).unwrap());
+        assert_eq!(options.client_id.as_deref(), Some("from-flag"));
+        assert_eq!(options.scope, ["email", "groups"]);
+        assert_eq!(options.no_browser, Some(true));
+        assert_eq!(options.certificate_authority, [PathBuf::from("/a b"), PathBuf::from("/c")]);
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_understood_is_named() {
+        let environment = Environment::from([("KUBECTL_HEADLAMP_FLOW", "carrier-pigeon")]);
+        let error = of_environment(&environment).unwrap_err();
+        assert!(error.to_string().contains("KUBECTL_HEADLAMP_"), "{error}");
+        assert!(error.to_string().contains("carrier-pigeon"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_file_above_hides_a_secret_below() {
+        let upper = of_arguments(&arguments(&["--client-secret-file", "/run/secret"])).unwrap();
+        let lower = of_arguments(&arguments(&["--client-secret", "text"])).unwrap();
+        let options = upper.over(lower);
+        assert_eq!(options.client_secret, None);
+        assert_eq!(options.client_secret_file, Some(PathBuf::from("/run/secret")));
+    }
+
+    #[test]
+    fn every_flag_has_one_line_of_help() {
+        for argument in get_token_command().get_arguments() {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                !help.is_empty() && !help.contains('\n') && !help.ends_with('.'),
+                "{:?}: {help}",
+                argument.get_long()
+            );
+        }
+    }
 }

@@ -1,3 +1,4 @@
 //! What is known of Microsoft Entra ID.
 
 pub(crate) mod aadsts;
+pub(crate) mod preset;

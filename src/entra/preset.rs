@@ -1,0 +1,44 @@
+//! What the Headlamp tutorial for AKS has one type: issuer, scopes, and the token that AKS accepts.
+
+use url::Url;
+
+use crate::error::{Error, Result};
+
+/// The application that every AKS cluster with Entra ID takes tokens for; the same in every tenant.
+pub(crate) const AKS_SERVER: &str = "6dae42f8-4368-4678-94ff-3960e28e3630";
+
+/// The tutorial's scopes, and `offline_access`, without which there is no refresh token.
+pub(crate) const AKS_SCOPES: &[&str] =
+    &["6dae42f8-4368-4678-94ff-3960e28e3630/user.read", "openid", "email", "profile", "offline_access"];
+
+/// The hosts of Entra ID: public, US Government, China.
+const HOSTS: &[&str] =
+    &["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn", "sts.windows.net"];
+
+/// Whether the issuer is Entra ID's.
+pub(crate) fn is_entra(issuer: &str) -> bool {
+    Url::parse(issuer).is_ok_and(|url| url.host_str().is_some_and(|host| HOSTS.contains(&host)))
+}
+
+/// The issuer of a tenant: a GUID, a domain name, or one of the words for several tenants.
+pub(crate) fn issuer(tenant: &str) -> Result<String> {
+    let plain = tenant.chars().all(|character| character.is_ascii_alphanumeric() || matches!(character, '-' | '.'));
+    if tenant.is_empty() || !plain {
+        return Err(Error::usage(format!("`--tenant` is not a directory (tenant) ID: `{tenant}`"))
+            .hint("it stands on the overview page of the app registration and looks like `00000000-0000-0000-0000-000000000000`"));
+    }
+    Ok(format!("https://login.microsoftonline.com/{tenant}/v2.0"))
+}
+
+/// The issuer that AKS wants an access token to name: version 1's, with the slash at its end. A
+/// domain name does not tell it; only the tenant's GUID does.
+pub(crate) fn token_issuer(tenant: &str) -> Option<String> {
+    is_guid(tenant).then(|| format!("https://sts.windows.net/{tenant}/"))
+}
+
+/// Eight, four, four, four and twelve hexadecimal digits.
+pub(crate) fn is_guid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    lengths == [8, 4, 4, 4, 12] && groups.iter().all(|group| group.chars().all(|digit| digit.is_ascii_hexdigit()))
+}

@@ -34,13 +34,22 @@ pub(crate) struct KubeconfigArguments {
 }
 
 impl KubeconfigArguments {
+    /// An empty name is none, as for kubectl.
     pub(crate) fn selection(&self) -> Selection<'_> {
-        Selection { context: self.context.as_deref(), user: self.user.as_deref(), cluster: self.cluster.as_deref() }
+        fn given(name: Option<&str>) -> Option<&str> {
+            name.filter(|name| !name.is_empty())
+        }
+        Selection {
+            context: given(self.context.as_deref()),
+            user: given(self.user.as_deref()),
+            cluster: self.cluster.as_deref(),
+        }
     }
 
     /// Whether one entry is named, rather than the current context meant.
     pub(crate) fn names_an_entry(&self) -> bool {
-        self.context.is_some() || self.user.is_some()
+        let selection = self.selection();
+        selection.context.is_some() || selection.user.is_some()
     }
 }
 
@@ -77,7 +86,7 @@ pub(crate) enum Selected {
     /// A user with an exec entry.
     Exec(Box<ExecUser>),
     /// A user who signs in otherwise, or not at all.
-    Other(OtherUser),
+    Other(Box<OtherUser>),
 }
 
 impl Selected {
@@ -273,25 +282,25 @@ impl Kubeconfig {
         let name = selection.user.or(context.and_then(|context| context.value.user.as_deref()));
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Ok(context.map_or(Selected::Nothing, |context| {
-                Selected::Other(OtherUser {
+                Selected::Other(Box::new(OtherUser {
                     name: None,
                     context: context_name,
                     file: context.file.clone(),
                     way: "nothing: the context names no user".to_owned(),
                     cluster,
-                })
+                }))
             }));
         };
         let user = self.users.iter().find(|user| user.name == name).ok_or_else(|| self.unknown("user", name))?;
         Ok(match exec_user(user, context_name.clone(), cluster.clone()) {
             Some(user) => Selected::Exec(Box::new(user)),
-            None => Selected::Other(OtherUser {
+            None => Selected::Other(Box::new(OtherUser {
                 name: Some(user.name.clone()),
                 context: context_name,
                 file: user.file.clone(),
                 way: way(&user.value),
                 cluster,
-            }),
+            })),
         })
     }
 
@@ -480,3 +489,6 @@ fn distance(from: &str, to: &str) -> usize {
     }
     row.last().copied().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

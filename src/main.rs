@@ -1,10 +1,47 @@
-//! `kubectl-headlamp` signs people in to their Kubernetes clusters.
-#![allow(dead_code, reason = "the parts come before the whole")]
+//! `kubectl-headlamp` signs people in to their Kubernetes clusters. This page is the map.
+//!
+//! # The problem
+//! kubectl knows no OpenID Connect: it runs a helper for each command and takes the token that the
+//! helper prints. The helper must answer in a millisecond when it has a token, renew it in silence
+//! when it has run out, open one browser when it must, and never hang, never open fifty, and
+//! never lose or show what it holds.
+//!
+//! # The map
+//! A file uses only what stands below it.
+//!
+//! | what | files |
+//! |---|---|
+//! | parse, dispatch, print the error, exit | `main` `cli` |
+//! | one file per verb | `commands/*` |
+//! | policy: it decides | `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
+//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` `id_token` `callback` `browser` `terminal` `kubeconfig` `api_server` |
+//! | what all of them use | `settings` `options` `kubelogin` `entra` `http` `ui` `clock` `environment` |
+//! | | `error` `secret` |
+//!
+//! Start reading at [`commands::get_token`], then [`session`].
+//!
+//! # What always holds
+//! 1. stdout is a protocol: [`ui::Ui::data`] is its one writer; children never inherit it.
+//! 2. A cache hit opens one file and writes one answer: no lock, no network, no thread, no child.
+//! 3. A token never stands in a URL, an argument, a log line, an error, a `Debug` output or the browser.
+//! 4. One sign-in per identity at a time, across processes; those who wait share its result and its failure.
+//! 5. A refresh token is on disk before the one that it replaces is dropped.
+//! 6. A network fault is never taken for a refusal: it opens no browser and deletes no token.
+//! 7. Listeners bind loopback only, check Host, and die on time.
+//! 8. Nothing that a provider, a cluster, a browser, another user or a file says can make it panic,
+//!    hang past its deadline, or print terminal escapes.
+//! 9. stdin is read only where kubectl and the terminal allow it.
+//!
+//! The callback listener is hyper's and not `tiny_http`'s: there a connection that is reset while
+//! its request is read aborts the process, and idle ones end the accept loop for good.
 
 mod api_server;
 mod browser;
 mod cache;
+mod cache_key;
+mod cache_lock;
 mod callback;
+mod cli;
 mod clock;
 mod commands;
 mod entra;
@@ -17,6 +54,7 @@ mod kubeconfig;
 mod kubelogin;
 mod oidc;
 mod options;
+mod private_file;
 mod secret;
 mod session;
 mod settings;
@@ -24,4 +62,53 @@ mod sign_in;
 mod terminal;
 mod ui;
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::cli::{Command, CommandLine};
+use crate::clock::Clock;
+use crate::commands::{get_token, login, logout, status};
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::ui::Ui;
+
+fn main() -> ExitCode {
+    let ui = Ui::new();
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match run(&words, ui, &Environment::of_this_process(), Clock::system()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn run(words: &[OsString], ui: Ui, environment: &Environment, clock: Clock) -> Result<()> {
+    // An entry of kubelogin's begins with its name as a plugin.
+    let words = words.strip_prefix(&[OsString::from("oidc-login")]).unwrap_or(words);
+    let help = |word: &OsString| word == "--help" || word == "-h";
+    match words.split_first() {
+        Some((verb, rest)) if verb == "get-token" && !rest.iter().any(help) => get_token::run(rest, ui, environment, clock),
+        _ => run_parsed(words, ui, environment, clock),
+    }
+}
+
+fn run_parsed(words: &[OsString], ui: Ui, environment: &Environment, clock: Clock) -> Result<()> {
+    let parsed = CommandLine::command().no_binary_name(true).try_get_matches_from(words);
+    let parsed = parsed.and_then(|matches| Ok((CommandLine::from_arg_matches(&matches)?, matches)));
+    let (command_line, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) if !error.use_stderr() || words.is_empty() => return ui.data(&error.render().to_string()),
+        Err(error) => return Err(options::usage_error(&error, "kubectl headlamp --help")),
+    };
+    let given = matches.subcommand().map(|(_, matches)| options::given(matches)).unwrap_or_default();
+    match command_line.command {
+        Command::GetToken(_) => get_token::run(words, ui, environment, clock),
+        Command::Login(arguments) => login::run(&arguments, &given, ui, environment, clock),
+        Command::Logout(arguments) => logout::run(&arguments, ui, environment, clock),
+        Command::Status(arguments) => status::run(&arguments, ui, environment, clock),
+    }
+}

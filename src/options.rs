@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{Args, Command, FromArgMatches, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -370,6 +370,21 @@ fn assignment(flag: &str, value: &OsStr) -> OsString {
     argument
 }
 
+/// The options among a command's arguments as they were given, to be repeated elsewhere: without
+/// secrets, and without those that matter to one run only.
+pub(crate) fn given(matches: &ArgMatches) -> Vec<String> {
+    let command = get_token_command();
+    let kept = command.get_arguments().filter(|argument| !NOT_REPEATED.contains(&argument.get_id().as_str()));
+    let mut words = Vec::new();
+    for argument in kept {
+        let id = argument.get_id().as_str();
+        let long = argument.get_long().unwrap_or(id);
+        let values = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+        words.extend(values.map(|value| format!("--{long}={}", value.to_string_lossy())));
+    }
+    words
+}
+
 /// The parser of `get-token`, alone: building those of all commands would cost a cache hit more than
 /// the rest of its work.
 pub(crate) fn get_token_command() -> Command {
@@ -389,6 +404,7 @@ pub(crate) fn usage_error(error: &clap::Error, help: &str) -> Error {
     known.hint(format!("`{help}` lists what there is"))
 }
 
+const NOT_REPEATED: &[&str] = &["client_secret", "password", "force_refresh", "verbose", "prompt"];
 const VARIABLE_PREFIX: &str = "KUBECTL_HEADLAMP_";
 
 #[cfg(test)]

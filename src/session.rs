@@ -1,1 +1,512 @@
-//! Cached, refreshed or new?
+//! Cached, refreshed or new? The policy of every identity's tokens, and the only holder of their lock.
+//!
+//! Check, lock, check again, act, write. What a network fault interrupts stays as it was; only the
+//! provider's own refusal leads to a new sign-in. A refresh token that the provider has replaced is
+//! on disk before anything else is done with its reply.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cache::{Cache, Entry, Failure, Found, Holder, Key, Lock, Locked, Token};
+use crate::callback::Page;
+use crate::clock::{Clock, in_words};
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
+use crate::http::Http;
+use crate::id_token::{self, Expectation, Verified};
+use crate::oidc::{self, Client, GrantError, Provider, Refusal, Reply};
+use crate::options::TokenType;
+use crate::secret::Secret;
+use crate::settings::{Settings, Subject};
+use crate::sign_in::{self, Grant, Presence, SignIn};
+use crate::ui::Ui;
+
+/// What every step is handed.
+#[derive(Clone, Copy)]
+pub(crate) struct Session<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) ui: Ui,
+    pub(crate) environment: &'a Environment,
+    pub(crate) clock: Clock,
+    /// kubectl's word on stdin (`spec.interactive`), `None` where a person runs us.
+    pub(crate) interactive: Option<bool>,
+    /// The cluster that the token is for, for the page that the browser shows.
+    pub(crate) cluster: Option<&'a str>,
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// A token that is good for a while, from wherever.
+    Valid,
+    /// A token newer than the cached one.
+    Refreshed,
+    /// A new sign-in, whatever the cache says.
+    SignedIn,
+}
+
+/// The cached token of the wanted type, if it has enough time left. Opens one file.
+pub(crate) fn cached(settings: &Settings, now: Timestamp) -> Result<Option<Token>> {
+    let Some(folder) = &settings.cache.folder else { return Ok(None) };
+    match Cache::at(folder.clone()).read(&Key::of(&settings.identity))? {
+        Found::Entry(entry) => Ok(wanted(settings, *entry).filter(|token| lasts(settings, token, now))),
+        Found::Absent | Found::Damaged(_) => Ok(None),
+    }
+}
+
+/// When kubectl is told to ask again: a little before the token's end, for clocks that differ.
+pub(crate) fn told_expiry(token: &Token, now: Timestamp) -> Timestamp {
+    let early = token.expires.saturating_sub(EXPIRY_MARGIN).unwrap_or(token.expires);
+    if early > now { early } else { token.expires }
+}
+
+/// A token by whatever it takes. The session's other processes wait, and share what comes of it.
+pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, Entry)> {
+    let Session { settings, clock, .. } = session;
+    let Some(folder) = &settings.cache.folder else {
+        let entry = Work::begin(session, None).await?.sign_in(None, None).await?;
+        return obtained(settings, entry);
+    };
+    let cache = Cache::at(folder.clone());
+    let key = Key::of(&settings.identity);
+    let began = clock.now();
+    if wish != Wish::SignedIn && let Some(failure) = cache.failure(&key).filter(|failure| began < failure.until && failure.at <= began) {
+        return Err(backed_off(failure, began));
+    }
+    let lock = match wait_for_lock(session, &cache, &key, wish, began).await? {
+        Waited::Lock(lock) => lock,
+        Waited::Token(found) => return Ok(*found),
+    };
+    let entry = match cache.read(&key)? {
+        Found::Entry(entry) => Some(*entry),
+        Found::Absent => None,
+        Found::Damaged(reason) => {
+            session.ui.step(format!("the cached tokens cannot be used and will be replaced: {reason}"));
+            None
+        }
+    };
+    if let Some(found) = entry.as_ref().and_then(|entry| shared(session, entry, wish, began)) {
+        return Ok(found);
+    }
+    if wish != Wish::SignedIn && let Some(failure) = cache.failure(&key).filter(|failure| failure.at >= began) {
+        return Err(failure.error);
+    }
+    let result = renew(session, &cache, &key, wish, entry).await;
+    match &result {
+        Ok(_) => cache.forget_failure(&key),
+        Err(error) => remember(session, &cache, &key, error),
+    }
+    drop(lock);
+    obtained(settings, result?)
+}
+
+/// The entry's token if it serves this wish: fresh, and for a forced refresh, newer than the wish.
+fn shared(session: Session<'_>, entry: &Entry, wish: Wish, began: Timestamp) -> Option<(Token, Entry)> {
+    let Session { settings, clock, .. } = session;
+    let serves = match wish {
+        Wish::Valid => true,
+        Wish::Refreshed => entry.refreshed >= began,
+        Wish::SignedIn => false,
+    };
+    let token = wanted(settings, entry.clone()).filter(|token| serves && lasts(settings, token, clock.now()))?;
+    Some((token, entry.clone()))
+}
+
+/// What waiting for the lock ended with.
+enum Waited {
+    Lock(Lock),
+    /// Another process has done what was wished for.
+    Token(Box<(Token, Entry)>),
+}
+
+async fn wait_for_lock(session: Session<'_>, cache: &Cache, key: &Key, wish: Wish, began: Timestamp) -> Result<Waited> {
+    let Session { settings, ui, clock, .. } = session;
+    let deadline = tokio::time::Instant::now() + settings.timeout + LOCK_GRACE;
+    let mut tell_at = tokio::time::Instant::now() + LOCK_SILENCE;
+    loop {
+        let holder = match cache.lock(key, "a sign-in", clock.now())? {
+            Locked::Mine(lock) => return Ok(Waited::Lock(lock)),
+            Locked::Held(holder) => holder,
+        };
+        // The holder may have written already and only be showing its page.
+        if let Found::Entry(entry) = cache.read(key)?
+            && let Some(found) = shared(session, &entry, wish, began)
+        {
+            return Ok(Waited::Token(Box::new(found)));
+        }
+        let now = tokio::time::Instant::now();
+        if now >= deadline {
+            return Err(gave_up_waiting(settings, holder.as_ref(), clock.now()));
+        }
+        if now >= tell_at {
+            ui.note(format!("waiting for {}", told_holder(holder.as_ref(), clock.now())));
+            tell_at = now + LOCK_REMINDER;
+        }
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+}
+
+fn told_holder(holder: Option<&Holder>, now: Timestamp) -> String {
+    match holder {
+        Some(holder) => format!("the sign-in of process {}, begun {} ago", holder.pid, in_words(now.duration_since(holder.since))),
+        None => "another process's sign-in".to_owned(),
+    }
+}
+
+fn gave_up_waiting(settings: &Settings, holder: Option<&Holder>, now: Timestamp) -> Error {
+    let error = Error::sign_in_failed(format!("no token for `{}`: another process did not finish its sign-in", settings.identity.issuer))
+        .cause(format!("waited for {}", told_holder(holder, now)));
+    match holder {
+        Some(holder) => error.hint(format!("finish that sign-in in its browser tab, or end it: `kill {}`", holder.pid)),
+        None => error.hint("finish that sign-in in its browser tab, then repeat your command"),
+    }
+}
+
+/// The failure of a moment ago, told again without asking anybody anew.
+fn backed_off(failure: Failure, now: Timestamp) -> Error {
+    let ago = in_words(now.duration_since(failure.at));
+    let wait = in_words(failure.until.duration_since(now));
+    failure.error.cause(format!("that was {ago} ago; nobody is asked again for another {wait}"))
+}
+
+/// Lets those who wait share the failure, and if a person had been asked, those who come soon.
+fn remember(session: Session<'_>, cache: &Cache, key: &Key, error: &Error) {
+    let back_off = match error.kind() {
+        Kind::SignInFailed => BACK_OFF,
+        // Another process may have what this one lacked: somebody to ask, or better settings.
+        Kind::SignInNeeded | Kind::Interrupted | Kind::Usage | Kind::Settings => return,
+        Kind::Other | Kind::Unreachable | Kind::Bug => SignedDuration::ZERO,
+    };
+    let at = session.clock.now();
+    let until = at.saturating_add(back_off).unwrap_or(at);
+    if let Err(error) = cache.remember_failure(key, &Failure { at, until, error: error.clone() }) {
+        session.ui.step(error.message());
+    }
+}
+
+/// Under the lock: refreshes if that can serve, signs in if it cannot.
+async fn renew(session: Session<'_>, cache: &Cache, key: &Key, wish: Wish, entry: Option<Entry>) -> Result<Entry> {
+    let mut work = Work::begin(session, Some((cache, key))).await?;
+    let Some(entry) = entry else { return work.sign_in(None, None).await };
+    let Some(refresh_token) = entry.refresh_token.clone().filter(|_| wish != Wish::SignedIn) else {
+        return work.sign_in(Some(&entry), None).await;
+    };
+    match work.refresh(entry, refresh_token).await? {
+        Refreshed::Entry(entry) => Ok(*entry),
+        Refreshed::SignInNeeded { entry, claims, reason } => {
+            session.ui.note(format!("you need to sign in again: {reason}"));
+            work.sign_in(Some(&entry), claims.as_deref()).await
+        }
+    }
+}
+
+/// A provider, a client there, and where the results go.
+struct Work<'a> {
+    session: Session<'a>,
+    place: Option<(&'a Cache, &'a Key)>,
+    http: Http,
+    provider: Provider,
+    secret: Option<Secret>,
+}
+
+/// What a refresh came to.
+enum Refreshed {
+    Entry(Box<Entry>),
+    SignInNeeded { entry: Box<Entry>, claims: Option<String>, reason: String },
+}
+
+impl<'a> Work<'a> {
+    async fn begin(session: Session<'a>, place: Option<(&'a Cache, &'a Key)>) -> Result<Self> {
+        let Session { settings, ui, clock, .. } = session;
+        let http = Http::new(&settings.connection, ui, clock)?;
+        let secret = settings.client_secret.read("client secret").await?;
+        let provider = oidc::discover(&http, settings, place.map(|(cache, _)| cache), clock.now()).await?;
+        Ok(Self { session, place, http, provider, secret })
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client { settings: self.session.settings, provider: &self.provider, http: &self.http, secret: self.secret.as_ref() }
+    }
+
+    fn write(&self, entry: &Entry) -> Result<()> {
+        match self.place {
+            Some((cache, key)) => cache.write(key, entry),
+            None => Ok(()),
+        }
+    }
+
+    /// One refresh. `invalid_grant` may only mean that another program has refreshed meanwhile, so
+    /// the cache is read once more before the refresh token is given up.
+    async fn refresh(&mut self, mut entry: Entry, mut refresh_token: Secret) -> Result<Refreshed> {
+        let mut read_again = false;
+        loop {
+            self.session.ui.step("refreshing the token");
+            let refusal = match oidc::refresh(&self.client(), &refresh_token).await {
+                Ok(reply) => return self.take_refreshed(entry, reply).await,
+                Err(GrantError::Failed(error)) => return Err(error),
+                Err(GrantError::Refused(refusal)) => refusal,
+            };
+            if refusal.error == "invalid_grant" && !read_again {
+                read_again = true;
+                if let Some((newer, token)) = self.newer_refresh_token(&refresh_token)? {
+                    (entry, refresh_token) = (newer, token);
+                    continue;
+                }
+            }
+            return self.refused(entry, refusal);
+        }
+    }
+
+    fn newer_refresh_token(&self, tried: &Secret) -> Result<Option<(Entry, Secret)>> {
+        let Some((cache, key)) = self.place else { return Ok(None) };
+        match cache.read(key)? {
+            Found::Entry(entry) => Ok(entry.refresh_token.clone().filter(|token| token != tried).map(|token| (*entry, token))),
+            Found::Absent | Found::Damaged(_) => Ok(None),
+        }
+    }
+
+    fn refused(&self, mut entry: Entry, refusal: Refusal) -> Result<Refreshed> {
+        let reason = format!("the provider refused the refresh token: `{}`", refusal.error);
+        match refusal.error.as_str() {
+            "invalid_grant" if refusal.claims.is_none() => {
+                entry.refresh_token = None;
+                self.write(&entry)?;
+            }
+            "invalid_grant" | "interaction_required" | "login_required" | "consent_required" => {}
+            _ => return Err(refusal.explained("the provider did not renew the token", self.session.settings)),
+        }
+        Ok(Refreshed::SignInNeeded { entry: Box::new(entry), claims: refusal.claims, reason })
+    }
+
+    async fn take_refreshed(&mut self, mut entry: Entry, reply: Reply) -> Result<Refreshed> {
+        if let Some(newer) = &reply.refresh_token {
+            entry.refresh_token = Some(newer.clone());
+            entry.refresh_expires = self.from_now(reply.refresh_expires_in);
+            // Before anything can fail: the provider may have retired the old one.
+            self.write(&entry)?;
+        }
+        let subject = entry.subject.clone();
+        let fresh = self.verified(&reply, None, subject.as_deref()).await?;
+        let renewed = Entry {
+            refreshed: self.session.clock.now(),
+            id_token: fresh.id_token.or(entry.id_token),
+            access_token: fresh.access_token.or(entry.access_token),
+            person: fresh.person.or(entry.person),
+            subject: fresh.subject.or(entry.subject),
+            ..entry
+        };
+        self.write(&renewed)?;
+        let settings = self.session.settings;
+        let given = match settings.token_type {
+            TokenType::Id => reply.id_token.is_some(),
+            TokenType::Access => reply.access_token.is_some(),
+        };
+        let now = self.session.clock.now();
+        if given || wanted(settings, renewed.clone()).is_some_and(|token| lasts(settings, &token, now)) {
+            return Ok(Refreshed::Entry(Box::new(renewed)));
+        }
+        let kind = type_name(settings.token_type);
+        let reason = format!("the provider renewed the session without {kind}");
+        Ok(Refreshed::SignInNeeded { entry: Box::new(renewed), claims: None, reason })
+    }
+
+    /// A new sign-in. `before` is whose tokens these were, as far as is known.
+    async fn sign_in(&mut self, before: Option<&Entry>, claims: Option<&str>) -> Result<Entry> {
+        let Session { settings, ui, environment, clock, interactive, .. } = self.session;
+        let presence = Presence::of(interactive, settings, ui);
+        let client = self.client();
+        let context = SignIn { settings, provider: &self.provider, client: &client, ui, environment, clock, presence, claims };
+        let Grant { reply, nonce, page } = sign_in::sign_in(context).await?;
+        let result = self.take_signed_in(&reply, nonce.as_ref(), before).await;
+        if let Some(page) = page {
+            let shown = match &result {
+                Ok(entry) => self.success_page(entry),
+                Err(error) => Page::of_error(error),
+            };
+            page.show(&shown).await;
+        }
+        result
+    }
+
+    async fn take_signed_in(&mut self, reply: &Reply, nonce: Option<&Secret>, before: Option<&Entry>) -> Result<Entry> {
+        let Session { settings, ui, clock, .. } = self.session;
+        let fresh = self.verified(reply, nonce, None).await?;
+        let now = clock.now();
+        let entry = Entry {
+            identity: settings.identity.clone(),
+            id_token: fresh.id_token,
+            access_token: fresh.access_token,
+            refresh_token: reply.refresh_token.clone(),
+            refresh_expires: self.from_now(reply.refresh_expires_in),
+            person: fresh.person,
+            signed_in: now,
+            refreshed: now,
+            subject: fresh.subject,
+        };
+        if wanted(settings, entry.clone()).is_none() {
+            let kind = type_name(settings.token_type);
+            return Err(Error::sign_in_failed(format!("the provider gave no token for the cluster: its reply is without {kind}"))
+                .hint("if the cluster takes the other one: `--token-type id` or `--token-type access`"));
+        }
+        if let Some((old, new)) = before.and_then(|before| before.subject.as_deref()).zip(entry.subject.as_deref())
+            && old != new
+        {
+            ui.note("this is another account than before");
+        }
+        self.write(&entry)?;
+        if entry.refresh_token.is_none() && settings.identity.subject == Subject::Person {
+            let reason = oidc::no_refresh_token_reason(&self.provider, settings).map(|reason| format!(": {reason}")).unwrap_or_default();
+            ui.note(format!("the provider gave no refresh token, so you will be asked again when this one ends{reason}"));
+        }
+        Ok(entry)
+    }
+
+    fn from_now(&self, span: Option<Duration>) -> Option<Timestamp> {
+        let now = self.session.clock.now();
+        span.and_then(|span| SignedDuration::try_from(span).ok()).and_then(|span| now.checked_add(span).ok())
+    }
+
+    fn success_page(&self, entry: &Entry) -> Page {
+        let settings = self.session.settings;
+        let until = wanted(settings, entry.clone()).map(|token| token.expires.to_string()).unwrap_or_default();
+        let until = match (&entry.refresh_token, entry.refresh_expires) {
+            (Some(_), Some(end)) => format!("{until}, renewed by itself until {end}"),
+            (Some(_), None) => format!("{until}, and renewed by itself"),
+            (None, _) => until,
+        };
+        Page::Success {
+            who: entry.person.as_ref().map(crate::cache::Person::name_to_show),
+            cluster: self.session.cluster.map(str::to_owned),
+            until,
+            open_next: settings.callback.open_afterwards.clone(),
+        }
+    }
+
+    /// Everything in a reply that may be believed.
+    async fn verified(&mut self, reply: &Reply, nonce: Option<&Secret>, subject: Option<&str>) -> Result<Fresh> {
+        let Session { settings, ui, clock, .. } = self.session;
+        self.warn_of_clock();
+        let mut fresh = Fresh::default();
+        if let Some(token) = &reply.id_token {
+            let verified = self.verified_id_token(token, reply, nonce, subject).await?;
+            fresh.id_token = Some(Token {
+                value: token.clone(),
+                expires: verified.expires,
+                issuer: Some(verified.issuer),
+                audience: verified.audience,
+            });
+            fresh.subject = Some(verified.subject);
+            fresh.person = Some(verified.person);
+        }
+        if let Some(token) = &reply.access_token {
+            let (access, person) = access_token(settings, token, reply.expires_in, clock.now())?;
+            fresh.access_token = Some(access);
+            fresh.person = fresh.person.or(person);
+        }
+        if let Some(token) = &fresh.access_token && settings.token_type == TokenType::Access {
+            id_token::check_access_token(token, settings)?;
+        }
+        ui.step("the provider's reply is verified");
+        Ok(fresh)
+    }
+
+    /// The keys are fetched again once if they do not fit: the provider may have new ones.
+    async fn verified_id_token(&mut self, token: &Secret, reply: &Reply, nonce: Option<&Secret>, subject: Option<&str>) -> Result<Verified> {
+        let Session { settings, clock, .. } = self.session;
+        let expectation = Expectation {
+            issuer: &settings.identity.issuer,
+            client_id: &settings.identity.client_id,
+            nonce,
+            access_token: reply.access_token.as_ref(),
+            subject,
+        };
+        let rejection = match id_token::verify(&self.provider, token, &expectation, clock.now()) {
+            Ok(verified) => return Ok(verified),
+            Err(rejection) => rejection,
+        };
+        let cache = self.place.map(|(cache, _)| cache);
+        if rejection.newer_keys_may_help() && self.provider.keys_again(&self.http, cache, clock.now()).await? {
+            return id_token::verify(&self.provider, token, &expectation, clock.now()).map_err(Into::into);
+        }
+        Err(rejection.into())
+    }
+
+    fn warn_of_clock(&self) {
+        if let Some(skew) = self.http.clock_skew().filter(|skew| skew.abs() > CLOCK_TOLERANCE) {
+            let (by, way) = (in_words(skew.abs()), if skew.is_positive() { "behind" } else { "ahead of" });
+            self.session.ui.warning(format!("this machine's clock is {by} {way} the provider's: tokens may be refused until it is set"));
+        }
+    }
+}
+
+/// What a reply brought.
+#[derive(Default)]
+struct Fresh {
+    id_token: Option<Token>,
+    access_token: Option<Token>,
+    subject: Option<String>,
+    person: Option<crate::cache::Person>,
+}
+
+/// An access token is the cluster's to judge; we read its end, from itself or from the reply.
+fn access_token(settings: &Settings, value: &Secret, expires_in: Option<Duration>, now: Timestamp) -> Result<(Token, Option<crate::cache::Person>)> {
+    let claims = id_token::read_untrusted(value);
+    let by_reply = expires_in.and_then(|span| SignedDuration::try_from(span).ok()).map(|span| now.saturating_add(span.min(LONGEST_LIFE)));
+    let by_reply = by_reply.and_then(std::result::Result::ok);
+    let by_itself = claims.as_ref().and_then(|claims| claims.expires);
+    let expires = match (by_itself, by_reply) {
+        (Some(one), Some(other)) => one.min(other),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => now.saturating_add(UNKNOWN_LIFE).unwrap_or(now),
+    };
+    if settings.token_type == TokenType::Access && expires <= now {
+        return Err(Error::sign_in_failed("the provider gave an access token that has expired already").cause(format!("it ended at {expires}")).hint("check this machine's clock: `date -u`"));
+    }
+    let claims = claims.unwrap_or_default();
+    Ok((Token { value: value.clone(), expires, issuer: claims.issuer, audience: claims.audience }, claims.person))
+}
+
+fn obtained(settings: &Settings, entry: Entry) -> Result<(Token, Entry)> {
+    match wanted(settings, entry.clone()) {
+        Some(token) => Ok((token, entry)),
+        None => Err(Error::bug("a sign-in ended well without the wanted token")),
+    }
+}
+
+/// The entry's token of the type that the cluster is given.
+fn wanted(settings: &Settings, entry: Entry) -> Option<Token> {
+    match settings.token_type {
+        TokenType::Id => entry.id_token,
+        TokenType::Access => entry.access_token,
+    }
+}
+
+/// Whether the token has enough time left to be handed out from the cache.
+fn lasts(settings: &Settings, token: &Token, now: Timestamp) -> bool {
+    token.expires.duration_since(now) > settings.cache.minimum_validity
+}
+
+fn type_name(token_type: TokenType) -> &'static str {
+    match token_type {
+        TokenType::Id => "an ID token",
+        TokenType::Access => "an access token",
+    }
+}
+
+/// kubectl asks again this long before the token's end.
+const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(15);
+/// How long after a failed sign-in nobody is asked again: callers that retry in a loop must not open
+/// tab after tab.
+const BACK_OFF: SignedDuration = SignedDuration::from_secs(30);
+/// How long waiting goes on after the holder's own time limit.
+const LOCK_GRACE: Duration = Duration::from_secs(30);
+const LOCK_POLL: Duration = Duration::from_millis(50);
+/// Most refreshes end sooner: nothing is said of them.
+const LOCK_SILENCE: Duration = Duration::from_secs(1);
+const LOCK_REMINDER: Duration = Duration::from_secs(15);
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(90);
+/// What is assumed of an access token that nothing is said about.
+const UNKNOWN_LIFE: SignedDuration = SignedDuration::from_mins(5);
+/// Longer lives than this are not believed.
+const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);

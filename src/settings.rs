@@ -68,6 +68,8 @@ pub(crate) struct Settings {
     pub(crate) password: SecretSource,
     pub(crate) connection: ConnectionSettings,
     pub(crate) cache: CacheSettings,
+    /// How much is told of what is done.
+    pub(crate) verbosity: u8,
     /// What was configured and is not honoured, one line each.
     pub(crate) notes: Vec<String>,
     /// Where the settings come from, for messages: `context `dev`, user `oidc` in ~/.kube/config`.
@@ -203,6 +205,7 @@ pub(crate) fn resolve(options: &Options, environment: &Environment) -> Result<Se
             minimum_validity: minimum_validity(options)?,
             force_refresh: options.force_refresh.unwrap_or(false),
         },
+        verbosity: options.verbose.unwrap_or(0),
         notes: options.notes.clone(),
         origin: None,
     })

@@ -14,9 +14,14 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
-    /// `verbosity` 0 tells only what a person must know, 1 the steps, 2 each request.
-    pub(crate) fn new(verbosity: u8) -> Self {
-        Self { verbosity, stderr_is_terminal: io::stderr().is_terminal() }
+    /// Verbosity 0 tells only what a person must know, 1 the steps, 2 each request.
+    pub(crate) fn new() -> Self {
+        Self { verbosity: 0, stderr_is_terminal: io::stderr().is_terminal() }
+    }
+
+    /// These streams, told more or less of what is done.
+    pub(crate) fn at(self, verbosity: u8) -> Self {
+        Self { verbosity, ..self }
     }
 
     pub(crate) fn verbosity(self) -> u8 {
@@ -43,6 +48,11 @@ impl Ui {
     /// Something that the reader should know and need not act on.
     pub(crate) fn note(self, text: impl Display) {
         line(&format!("kubectl-headlamp: note: {}", printable(&text)));
+    }
+
+    /// What the command has done.
+    pub(crate) fn say(self, text: impl Display) {
+        line(&printable(&text));
     }
 
     /// Something that will go wrong later, or is unsafe.

@@ -1,1 +1,83 @@
-//! `login`
+//! `login`: sign in now, whatever the cache says.
+
+use clap::Args;
+
+use super::{block_on, settings_of_entry, shell_word, tell_notes};
+use crate::clock::{Clock, in_words};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::kubeconfig::{self, KubeconfigArguments};
+use crate::options::{self, Options};
+use crate::session::{self, Session, Wish};
+use crate::settings;
+use crate::ui::Ui;
+
+/// Signs in now, whatever the cache says
+///
+/// The provider and the client are those of the current context's user, if that user runs `kubectl-headlamp` or kubelogin; flags override
+/// them. With flags alone, the line that adds such a user to the kubeconfig is printed too.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl headlamp login
+  kubectl headlamp login --context staging --prompt select_account
+  kubectl headlamp login --issuer-url https://id.example.com --client-id kubernetes
+  kubectl headlamp login --provider entra --tenant <tenant id> --aks --client-id <application id>")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    kubeconfig: KubeconfigArguments,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// `given` are the sign-in's flags as they were typed.
+pub(crate) fn run(arguments: &Arguments, given: &[String], ui: Ui, environment: &Environment, clock: Clock) -> Result<()> {
+    let flags = &arguments.options;
+    let kubeconfig = kubeconfig::load(arguments.kubeconfig.kubeconfig.as_deref(), environment)?;
+    // Flags that name a provider stand alone: the current context may be another cluster's.
+    let named = arguments.kubeconfig.context.is_some() || arguments.kubeconfig.user.is_some();
+    let alone = !named && (flags.issuer_url.is_some() || flags.tenant.is_some());
+    let user = if alone { None } else { kubeconfig.user(&arguments.kubeconfig.selection())?.exec() };
+    let settings = match &user {
+        Some(user) => settings_of_entry(user, flags, environment)?,
+        None => settings::resolve(&flags.clone().over(options::of_environment(environment)?), environment).map_err(explain_missing)?,
+    };
+    let ui = ui.at(settings.verbosity);
+    tell_notes(&settings, ui);
+    if settings.cache.folder.is_none() {
+        return Err(Error::settings("signing in would come to nothing: `--token-storage none` keeps no token"));
+    }
+    let cluster = user.as_ref().and_then(|user| user.cluster.as_ref()).map(|cluster| cluster.name.as_str());
+    let session = Session { settings: &settings, ui, environment, clock, interactive: None, cluster };
+    let (token, entry) = block_on(session::token(session, Wish::SignedIn))?;
+    let who = entry.person.as_ref().map(|person| format!(" as {}", person.name_to_show())).unwrap_or_default();
+    let left = in_words(token.expires.duration_since(clock.now()));
+    let renewed = if entry.refresh_token.is_some() { ", and renewed by itself" } else { "" };
+    ui.say(format!("signed in to {}{who}: the token is good for {left}{renewed}", settings.identity.issuer));
+    if user.is_none() {
+        ui.data(&credentials_command(flags, given))?;
+    }
+    Ok(())
+}
+
+fn explain_missing(error: Error) -> Error {
+    error.hint("or choose a context whose user runs `kubectl-headlamp` or kubelogin: `kubectl headlamp login --context <name>`")
+}
+
+/// The line that gives the kubeconfig a user with these flags. A secret's text is never repeated.
+fn credentials_command(flags: &Options, given: &[String]) -> String {
+    let secret = flags.client_secret.as_ref().map(|_| "--client-secret-file=<file>".to_owned());
+    let words = CREDENTIALS.iter().map(|word| (*word).to_owned());
+    let arguments = given.iter().cloned().chain(secret).map(|word| format!("--exec-arg={}", shell_word(&word)));
+    let mut line = words.chain(arguments).collect::<Vec<_>>().join(" ");
+    line.push('\n');
+    line
+}
+
+const CREDENTIALS: &[&str] = &[
+    "kubectl config set-credentials oidc",
+    "--exec-api-version=client.authentication.k8s.io/v1",
+    "--exec-interactive-mode=IfAvailable",
+    "--exec-command=kubectl-headlamp",
+    "--exec-arg=get-token",
+];

@@ -1,6 +1,113 @@
-//! One file per verb.
+//! One file per verb: its arguments, whose doc comments are its help, and its `run`.
 
 pub(crate) mod get_token;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod status;
+
+use std::future::Future;
+
+use crate::cache::Key;
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
+use crate::kubeconfig::{self, ExecUser};
+use crate::options::{self, Options};
+use crate::settings::{self, Settings};
+use crate::ui::Ui;
+
+/// Runs what needs the network to its end, or until Ctrl-C, SIGTERM or SIGHUP: then it is dropped where
+/// it stands, which frees its ports and locks.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Kind::Other, "cannot wait for the network").caused_by(&error))?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            error = interrupted() => Err(error),
+        }
+    });
+    // A look-up of a name that still runs must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(unix)]
+async fn interrupted() -> Error {
+    use tokio::signal::unix::{SignalKind, signal};
+    let streams = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Error::new(Kind::Interrupted, "interrupted")
+}
+
+#[cfg(not(unix))]
+async fn interrupted() -> Error {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => Error::new(Kind::Interrupted, "interrupted"),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Tells what was configured and is not honoured, and what is dangerous.
+pub(crate) fn tell_notes(settings: &Settings, ui: Ui) {
+    for note in &settings.notes {
+        ui.note(note);
+    }
+    if settings.connection.insecure_skip_tls_verify {
+        ui.warning("the provider's certificate is not verified: anyone on the way can take your tokens (`--insecure-skip-tls-verify`)");
+    }
+}
+
+/// The settings of an exec entry, with the options of the command line over them.
+pub(crate) fn settings_of_entry(user: &ExecUser, over: &Options, environment: &Environment) -> Result<Settings> {
+    let entry = options::of_entry(&user.arguments, &user.variables, environment)?;
+    let mut settings = settings::resolve(&over.clone().over(entry), environment)?;
+    let context = user.context.as_ref().map(|context| format!("context `{context}`, ")).unwrap_or_default();
+    settings.origin = Some(format!("{context}user `{}` in `{}`", user.name, user.file.display()));
+    Ok(settings)
+}
+
+/// The command that signs in to this identity, as short as the kubeconfig allows.
+pub(crate) fn login_command(settings: &Settings, environment: &Environment) -> String {
+    let key = Key::of(&settings.identity);
+    let configured = kubeconfig::load(None, environment).ok().and_then(|kubeconfig| {
+        kubeconfig.exec_users().into_iter().find(|user| {
+            settings_of_entry(user, &Options::default(), environment).is_ok_and(|entry| Key::of(&entry.identity) == key)
+        })
+    });
+    match configured {
+        Some(ExecUser { context: Some(context), .. }) => format!("kubectl headlamp login --context {}", shell_word(&context)),
+        Some(user) => format!("kubectl headlamp login --user {}", shell_word(&user.name)),
+        None => format!(
+            "kubectl headlamp login --issuer-url {} --client-id {}",
+            shell_word(&settings.identity.issuer),
+            shell_word(&settings.identity.client_id)
+        ),
+    }
+}
+
+/// A word as a POSIX shell reads it back.
+pub(crate) fn shell_word(word: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-_./:@=,+%".contains(character);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_only_where_the_shell_needs_it() {
+        assert_eq!(shell_word("https://id.example.com/realms/dev"), "https://id.example.com/realms/dev");
+        assert_eq!(shell_word("a b'c"), r"'a b'\''c'");
+        assert_eq!(shell_word(""), "''");
+    }
+}

@@ -16,6 +16,12 @@ impl Clock {
     pub(crate) fn now(self) -> Timestamp {
         (self.0)()
     }
+
+    /// A clock that a test sets.
+    #[cfg(test)]
+    pub(crate) fn fixed(now: fn() -> Timestamp) -> Self {
+        Self(now)
+    }
 }
 
 /// How long a span is, for a person: `42 s`, `7 min`, `3 h`, `12 d`; never negative.

@@ -15,7 +15,7 @@
 //! | one file per verb | `commands/*` |
 //! | policy: it decides | `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
 //! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` `id_token` `callback` `browser` `terminal` `kubeconfig` `api_server` |
-//! | what all of them use | `settings` `options` `kubelogin` `entra` `http` `ui` `clock` `environment` |
+//! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `environment` |
 //! | | `error` `secret` |
 //!
 //! Start reading at [`commands::get_token`], then [`session`].
@@ -49,12 +49,15 @@ mod environment;
 mod error;
 mod exec_credential;
 mod http;
+mod http_client;
+mod http_fault;
 mod id_token;
 mod kubeconfig;
 mod kubelogin;
 mod oidc;
 mod options;
 mod private_file;
+mod proxy;
 mod secret;
 mod session;
 mod settings;

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::options::{
     ClientAuthentication, Flow, Interactive, Options, ProviderKind, RefreshScopes, TokenStorage, TokenType,
 };
+use crate::proxy::Proxies;
 use crate::secret::Secret;
 
 /// Whose tokens these are: everything that makes two sign-ins different ones, and nothing else.
@@ -125,6 +126,7 @@ pub(crate) struct ConnectionSettings {
     pub(crate) client_certificate: Option<(PathBuf, PathBuf)>,
     /// Further headers of every request.
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) proxies: Proxies,
 }
 
 /// Where tokens are kept.
@@ -199,6 +201,7 @@ pub(crate) fn resolve(options: &Options, environment: &Environment) -> Result<Se
                 .iter()
                 .map(|header| key_value("request-header", header))
                 .collect::<Result<_>>()?,
+            proxies: Proxies::of(environment),
         },
         cache: CacheSettings {
             folder: cache_folder(options, environment)?,

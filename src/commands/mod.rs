@@ -69,7 +69,8 @@ pub(crate) fn tell_notes(settings: &Settings, ui: Ui) {
 /// The settings of an exec entry, with the options of the command line over them.
 pub(crate) fn settings_of_entry(user: &ExecUser, over: &Options, environment: &Environment) -> Result<Settings> {
     let entry = options::of_entry(&user.arguments, &user.variables, environment)?;
-    let mut settings = settings::resolve(&over.clone().over(entry), environment)?;
+    let environment = environment.overlaid(user.variables.iter().cloned());
+    let mut settings = settings::resolve(&over.clone().over(entry), &environment)?;
     let context = user.context.as_ref().map(|context| format!("context `{context}`, ")).unwrap_or_default();
     settings.origin = Some(format!("{context}user `{}` in `{}`", user.name, user.file.display()));
     Ok(settings)

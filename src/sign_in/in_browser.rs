@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Grant, SignIn, failure, nobody, paste, timed_out};
-use crate::browser::{Opened, Opener};
+use crate::browser::Opener;
 use crate::callback::{self, Answer, Bind, Listener, Page, Taken};
 use crate::error::{Error, Result};
 use crate::oidc::{self, Attempt, AuthorizationExtra, Refusal};
@@ -56,11 +56,11 @@ async fn open(context: SignIn<'_>, opener: Option<Opener>, start: &Secret) -> Er
     };
     let reason = match opener.open(start).await {
         Err(error) => error.causes().first().cloned().unwrap_or_else(|| error.message().to_owned()),
-        Ok(opened) => {
+        Ok(mut browser) => {
             if !settings.browser.hide_url {
                 tell("A browser was opened; if you do not see it, open this address");
             }
-            failed(opened).await
+            browser.failed().await
         }
     };
     if presence.sees {
@@ -69,10 +69,6 @@ async fn open(context: SignIn<'_>, opener: Option<Opener>, start: &Secret) -> Er
         return std::future::pending().await;
     }
     nobody(settings, &format!("no browser could be started: {reason}"))
-}
-
-async fn failed(mut opened: Opened) -> String {
-    opened.failed().await
 }
 
 async fn answered(context: SignIn<'_>, listener: &Listener, attempt: &Attempt, answer: Answer) -> Result<Grant> {

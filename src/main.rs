@@ -14,7 +14,7 @@
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
 //! | policy: it decides | `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
-//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` `id_token` `callback` `browser` `terminal` `kubeconfig` `api_server` |
+//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` `id_token` (`claims` `signing_key` `rejection`) `callback` `browser` `terminal` `kubeconfig` `api_server` |
 //! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `environment` |
 //! | | `error` `secret` |
 //!
@@ -41,6 +41,7 @@ mod cache;
 mod cache_key;
 mod cache_lock;
 mod callback;
+mod claims;
 mod cli;
 mod clock;
 mod commands;
@@ -57,11 +58,13 @@ mod kubelogin;
 mod oidc;
 mod options;
 mod private_file;
+mod rejection;
 mod proxy;
 mod secret;
 mod session;
 mod settings;
 mod sign_in;
+mod signing_key;
 mod terminal;
 mod ui;
 

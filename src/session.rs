@@ -415,7 +415,6 @@ impl<'a> Work<'a> {
     async fn verified_id_token(&mut self, token: &Secret, reply: &Reply, nonce: Option<&Secret>, subject: Option<&str>) -> Result<Verified> {
         let Session { settings, clock, .. } = self.session;
         let expectation = Expectation {
-            issuer: &settings.identity.issuer,
             client_id: &settings.identity.client_id,
             nonce,
             access_token: reply.access_token.as_ref(),

@@ -1,0 +1,274 @@
+//! What a JSON Web Token says, read without asking whether it is true: for messages, for `status`,
+//! and for the end of an access token, which is the cluster's to judge.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::cache::Person;
+use crate::secret::Secret;
+
+/// The claims of a token that we make use of. Each is absent where it is missing or makes no sense.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Vec<String>,
+    pub(crate) person: Option<Person>,
+}
+
+/// The claims of a JWT, unverified; `None` if the token is none (an opaque or encrypted one).
+pub(crate) fn read_untrusted(token: &Secret) -> Option<Claims> {
+    let [_, payload, _] = parts(token.expose())?;
+    object(payload).ok().map(|payload| Claims::of(&payload))
+}
+
+impl Claims {
+    pub(crate) fn of(payload: &Object) -> Self {
+        Self {
+            expires: payload.time("exp"),
+            issuer: payload.text("iss"),
+            audience: payload.texts("aud"),
+            person: person(payload),
+        }
+    }
+}
+
+/// Whom the token is about; nobody without a subject.
+fn person(payload: &Object) -> Option<Person> {
+    Some(Person {
+        subject: payload.text("sub")?,
+        name: payload.text("name"),
+        email: payload.text("email"),
+        username: payload.text("preferred_username").or_else(|| payload.text("upn")),
+        groups: payload.texts("groups"),
+        tenant: payload.text("tid"),
+    })
+}
+
+/// Header, payload and signature of a signed JWT (RFC 7515 §7.1), still encoded.
+pub(crate) fn parts(token: &str) -> Option<[&str; 3]> {
+    let mut parts = token.split('.');
+    let three = [parts.next()?, parts.next()?, parts.next()?];
+    parts.next().is_none().then_some(three)
+}
+
+/// A JSON object, as header and payload of a JWT are. The error is a reason in words, without the
+/// content.
+pub(crate) fn object(part: &str) -> Result<Object, &'static str> {
+    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| "not base64url")?;
+    serde_json::from_slice(&json).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => "not a JSON object, or a name stands in it twice",
+        _ => "not JSON",
+    })
+}
+
+/// A JSON object in which no name stands twice (RFC 7519 §4, RFC 7517 §4): two readers could
+/// understand two things.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Object(Map<String, Value>);
+
+impl Object {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn into_value(self) -> Value {
+        Value::Object(self.0)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.0.iter()
+    }
+
+    /// A text that is not empty and of a sensible length.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        sensible(self.get(name)?)
+    }
+
+    /// One text, or a list of them. What is no text in a list is left out, and what is too much.
+    pub(crate) fn texts(&self, name: &str) -> Vec<String> {
+        match self.get(name) {
+            Some(Value::Array(values)) => values.iter().filter_map(sensible).take(LONGEST_LIST).collect(),
+            Some(value) => sensible(value).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Seconds since 1970 (RFC 7519 §2): whole, with a fraction, or, against the RFC, as a text.
+    /// What no calendar can hold is no time.
+    pub(crate) fn time(&self, name: &str) -> Option<Timestamp> {
+        let since_1970 = match self.get(name)? {
+            Value::Number(number) => match number.as_i64() {
+                Some(seconds) => SignedDuration::from_secs(seconds),
+                None => SignedDuration::try_from_secs_f64(number.as_f64()?).ok()?,
+            },
+            Value::String(text) => SignedDuration::try_from_secs_f64(text.parse().ok()?).ok()?,
+            _ => return None,
+        };
+        let seconds = since_1970.as_secs();
+        Timestamp::from_second(seconds).ok().filter(|_| seconds > 0)
+    }
+}
+
+fn sensible(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    (!text.is_empty() && text.len() <= LONGEST_TEXT).then(|| text.to_owned())
+}
+
+/// Bytes: longer names, issuers and groups are nobody's.
+const LONGEST_TEXT: usize = 2048;
+/// Groups and audiences: more cannot be shown, and the cache file has a size limit.
+const LONGEST_LIST: usize = 1000;
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Object, A::Error> {
+                let mut object = Map::new();
+                while let Some((name, value)) = members.next_entry::<String, Value>()? {
+                    if object.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a name stands twice"));
+                    }
+                }
+                Ok(Object(object))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token(payload: &str) -> Secret {
+        Secret::new(format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload)))
+    }
+
+    fn read(payload: &str) -> Option<Claims> {
+        read_untrusted(&token(payload))
+    }
+
+    #[test]
+    fn the_claims_of_a_jwt_are_read_without_its_key() {
+        let claims = read(
+            r#"{"iss":"https://idp","aud":["a","b"],"exp":1900000000,"sub":"s","name":"Ada","email":"ada@x",
+               "preferred_username":"ada","upn":"other","groups":["g1","g2",7],"tid":"t"}"#,
+        );
+        let person = Person {
+            subject: "s".to_owned(),
+            name: Some("Ada".to_owned()),
+            email: Some("ada@x".to_owned()),
+            username: Some("ada".to_owned()),
+            groups: vec!["g1".to_owned(), "g2".to_owned()],
+            tenant: Some("t".to_owned()),
+        };
+        let expected = Claims {
+            expires: Timestamp::from_second(1_900_000_000).ok(),
+            issuer: Some("https://idp".to_owned()),
+            audience: vec!["a".to_owned(), "b".to_owned()],
+            person: Some(person),
+        };
+        assert_eq!(claims, Some(expected));
+    }
+
+    #[test]
+    fn an_end_is_read_in_every_spelling_that_makes_sense() {
+        let seconds = |exp: &str| {
+            let claims = read(&format!(r#"{{"exp":{exp}}}"#)).unwrap_or_default();
+            claims.expires.map(Timestamp::as_second)
+        };
+        for exp in ["1900000000", "1900000000.9", "1.9e9", r#""1900000000""#, r#""1.9e9""#] {
+            assert_eq!(seconds(exp), Some(1_900_000_000), "{exp}");
+        }
+        let absurd = [
+            "0",
+            "-1",
+            "null",
+            "true",
+            "[1900000000]",
+            "{}",
+            "1e300",
+            "-1e300",
+            "9223372036854775808",
+            "1900000000000000",
+            r#""""#,
+            r#""soon""#,
+            r#""NaN""#,
+            r#""inf""#,
+            r#""2030-01-01T00:00:00Z""#,
+        ];
+        for exp in absurd {
+            assert_eq!(seconds(exp), None, "{exp}");
+        }
+    }
+
+    #[test]
+    fn an_opaque_or_encrypted_token_says_nothing() {
+        let opaque = ["", "abc", "a.b", "a.b.c", "a.b.c.d.e", "e30.e30.c2ln.", "e30.W10.c2ln", "e30.e30=.c2ln"];
+        for text in opaque {
+            assert_eq!(read_untrusted(&Secret::new(text)), None, "{text}");
+        }
+        assert_eq!(read("{\"exp\":1900000000"), None);
+        assert_eq!(read(r#"{"exp":1900000000,"exp":1}"#), None);
+        assert_eq!(read("{}"), Some(Claims::default()));
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out() {
+        let long = "x".repeat(LONGEST_TEXT + 1);
+        let groups = vec!["g"; LONGEST_LIST + 1];
+        let payload = serde_json::json!({"sub": "s", "name": long, "iss": long, "groups": groups, "aud": [long, "a"]});
+        let claims = read(&payload.to_string()).unwrap_or_default();
+        let person = claims.person.unwrap_or_default();
+        assert_eq!((person.name, claims.issuer, person.groups.len()), (None, None, LONGEST_LIST));
+        assert_eq!(claims.audience, ["a"]);
+        assert_eq!(read(r#"{"name":"nobody"}"#).unwrap_or_default().person, None);
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(".{0,6}", inner, 0..4).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in ".{0,120}") {
+            let _ = read_untrusted(&Secret::new(text));
+        }
+
+        #[test]
+        fn any_claims_are_read_without_panic(
+            names in proptest::collection::vec("exp|iss|aud|sub|name|email|upn|groups|tid|.{0,5}", 0..8),
+            values in proptest::collection::vec(any_json(), 8),
+        ) {
+            let payload: Map<String, Value> = names.into_iter().zip(values).collect();
+            prop_assert!(read(&Value::from(payload).to_string()).is_some());
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A provider's public keys (RFC 7517), and which of them may verify a signature.
+//!
+//! `openidconnect` knows keys, but not all that may be wrong with one; what it accepts and we do
+//! not is refused here: an RSA modulus under 2048 bits (RFC 7518 §3.3), `key_ops` without `verify`,
+//! a private or shared key in public.
+
+use openidconnect::core::{CoreJsonWebKey, CoreJsonWebKeyType, CoreJsonWebKeyUse, CoreJwsSigningAlgorithm};
+use openidconnect::{JsonWebKey, JsonWebKeyAlgorithm, JsonWebKeyId, JsonWebKeySet, SignatureVerificationError};
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::claims::Object;
+
+/// The keys of a provider, as its `jwks_uri` lists them. A key that cannot be read is left out.
+pub(crate) type KeySet = JsonWebKeySet<SigningKey>;
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(crate) struct SigningKey {
+    key: CoreJsonWebKey,
+    /// All that the provider says of the key; it is written as it was read.
+    source: Object,
+}
+
+impl SigningKey {
+    /// Whether a token of this issuer may be signed with the key, where the provider's issuer is a
+    /// template: Entra ID's keys for several tenants say for which one each is, or for all.
+    pub(crate) fn is_for(&self, issuer: &str, template: &str) -> bool {
+        match self.source.get("issuer") {
+            None => true,
+            Some(named) => named == issuer || named == template,
+        }
+    }
+
+    /// Why the key is not to be used, if so.
+    fn defect(&self) -> Option<String> {
+        if ["d", "p", "k"].iter().any(|part| self.source.get(part).is_some()) {
+            return Some("its secret part is public".to_owned());
+        }
+        let bits = modulus_bits(&self.source).filter(|_| *self.key.key_type() == CoreJsonWebKeyType::RSA)?;
+        (bits < SMALLEST_MODULUS).then(|| format!("RSA of {bits} bits, and less than {SMALLEST_MODULUS} is not safe"))
+    }
+
+    fn may_verify(&self) -> bool {
+        match self.source.get("key_ops") {
+            None | Some(Value::Null) => true,
+            Some(operations) => operations.as_array().is_some_and(|list| list.iter().any(|one| one == "verify")),
+        }
+    }
+}
+
+/// Bits.
+const SMALLEST_MODULUS: usize = 2048;
+
+/// The length of an RSA modulus in bits, leading zeros not counted; nothing where it cannot be read.
+fn modulus_bits(key: &Object) -> Option<usize> {
+    use base64::Engine;
+    let modulus = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(key.get("n")?.as_str()?).ok()?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros)?;
+    Some((modulus.len() - zeros) * 8 - first.leading_zeros() as usize)
+}
+
+impl<'de> Deserialize<'de> for SigningKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let source = Object::deserialize(deserializer)?;
+        let key = serde_json::from_value(source.clone().into_value()).map_err(D::Error::custom)?;
+        Ok(Self { key, source })
+    }
+}
+
+impl Serialize for SigningKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.source.serialize(serializer)
+    }
+}
+
+impl JsonWebKey for SigningKey {
+    type KeyUse = CoreJsonWebKeyUse;
+    type SigningAlgorithm = CoreJwsSigningAlgorithm;
+
+    fn key_id(&self) -> Option<&JsonWebKeyId> {
+        self.key.key_id()
+    }
+
+    fn key_type(&self) -> &CoreJsonWebKeyType {
+        self.key.key_type()
+    }
+
+    fn key_use(&self) -> Option<&CoreJsonWebKeyUse> {
+        if self.may_verify() { self.key.key_use() } else { Some(&CoreJsonWebKeyUse::Encryption) }
+    }
+
+    fn signing_alg(&self) -> JsonWebKeyAlgorithm<&CoreJwsSigningAlgorithm> {
+        self.key.signing_alg()
+    }
+
+    fn new_symmetric(key: Vec<u8>) -> Self {
+        Self { key: CoreJsonWebKey::new_symmetric(key), source: Object::default() }
+    }
+
+    fn verify_signature(
+        &self,
+        algorithm: &CoreJwsSigningAlgorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), SignatureVerificationError> {
+        match self.defect() {
+            Some(defect) => Err(SignatureVerificationError::InvalidKey(defect)),
+            None => self.key.verify_signature(algorithm, message, signature),
+        }
+    }
+
+    fn hash_bytes(&self, bytes: &[u8], algorithm: &CoreJwsSigningAlgorithm) -> Result<Vec<u8>, String> {
+        self.key.hash_bytes(bytes, algorithm)
+    }
+}

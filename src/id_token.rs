@@ -83,7 +83,8 @@ pub(crate) fn verify(
     expectation: &Expectation<'_>,
     now: Timestamp,
 ) -> Result<Verified, Rejection> {
-    verify_with(provider.issuer(), provider.keys(), token, expectation, now)
+    let keys = KeySet::new(provider.keys().keys().iter().map(SigningKey::of).collect());
+    verify_with(provider.issuer(), &keys, token, expectation, now)
 }
 
 fn verify_with(

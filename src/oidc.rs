@@ -5,7 +5,7 @@ use std::time::Duration;
 pub(crate) struct Provider;
 impl Provider {
     pub(crate) fn issuer(&self) -> &str { todo!() }
-    pub(crate) fn keys(&self) -> &crate::signing_key::KeySet { todo!() }
+    pub(crate) fn keys(&self) -> &openidconnect::core::CoreJsonWebKeySet { todo!() }
     pub(crate) fn device_endpoint(&self) -> bool { todo!() }
     pub(crate) async fn keys_again(&mut self, _: &Http, _: Option<&Cache>, _: Timestamp) -> Result<bool> { todo!() }
 }

@@ -16,7 +16,7 @@ use crate::claims::Object;
 pub(crate) type KeySet = JsonWebKeySet<SigningKey>;
 
 /// One of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SigningKey {
     key: CoreJsonWebKey,
     /// All that the provider says of the key; it is written as it was read.
@@ -24,6 +24,11 @@ pub(crate) struct SigningKey {
 }
 
 impl SigningKey {
+    pub(crate) fn of(key: &CoreJsonWebKey) -> Self {
+        let source = serde_json::to_value(key).and_then(serde_json::from_value).unwrap_or_default();
+        Self { key: key.clone(), source }
+    }
+
     /// Whether a token of this issuer may be signed with the key, where the provider's issuer is a
     /// template: Entra ID's keys for several tenants say for which one each is, or for all.
     pub(crate) fn is_for(&self, issuer: &str, template: &str) -> bool {

@@ -89,7 +89,7 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
     if let Some(found) = entry.as_ref().and_then(|entry| shared(session, entry, wish, began)) {
         return Ok(found);
     }
-    if wish != Wish::SignedIn && let Some(failure) = cache.failure(&key).filter(|failure| failure.at >= began) {
+    if wish != Wish::SignedIn && let Some(failure) = cache.failure(&key).filter(|failure| meanwhile(failure.at, began, clock.now())) {
         return Err(failure.error);
     }
     let result = renew(session, &cache, &key, wish, entry).await;
@@ -101,16 +101,24 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
     obtained(settings, result?)
 }
 
-/// The entry's token if it serves this wish: fresh, and for a forced refresh, newer than the wish.
+/// The entry's token if it serves this wish: one that lasts, or one that another process has just
+/// obtained, even if it ends soon: else each of those who waited would ask the provider anew.
 fn shared(session: Session<'_>, entry: &Entry, wish: Wish, began: Timestamp) -> Option<(Token, Entry)> {
     let Session { settings, clock, .. } = session;
+    let now = clock.now();
+    let token = wanted(settings, entry.clone())?;
+    let just_obtained = meanwhile(entry.refreshed, began, now) && token.expires > now;
     let serves = match wish {
-        Wish::Valid => true,
-        Wish::Refreshed => entry.refreshed >= began,
+        Wish::Valid => just_obtained || lasts(settings, &token, now),
+        Wish::Refreshed => just_obtained,
         Wish::SignedIn => false,
     };
-    let token = wanted(settings, entry.clone()).filter(|token| serves && lasts(settings, token, clock.now()))?;
-    Some((token, entry.clone()))
+    serves.then(|| (token, entry.clone()))
+}
+
+/// Whether this was since we began. What lies in the future was before the clock was set back.
+fn meanwhile(at: Timestamp, began: Timestamp, now: Timestamp) -> bool {
+    began <= at && at <= now
 }
 
 /// What waiting for the lock ended with.
@@ -451,14 +459,15 @@ struct Fresh {
 /// An access token is the cluster's to judge; we read its end, from itself or from the reply.
 fn access_token(settings: &Settings, value: &Secret, expires_in: Option<Duration>, now: Timestamp) -> Result<(Token, Option<crate::cache::Person>)> {
     let claims = id_token::read_untrusted(value);
-    let by_reply = expires_in.and_then(|span| SignedDuration::try_from(span).ok()).map(|span| now.saturating_add(span.min(LONGEST_LIFE)));
-    let by_reply = by_reply.and_then(std::result::Result::ok);
+    let by_reply = expires_in.and_then(|span| SignedDuration::try_from(span).ok());
+    let by_reply = by_reply.and_then(|span| now.saturating_add(span.min(LONGEST_LIFE)).ok());
     let by_itself = claims.as_ref().and_then(|claims| claims.expires);
     let expires = match (by_itself, by_reply) {
         (Some(one), Some(other)) => one.min(other),
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => now.saturating_add(UNKNOWN_LIFE).unwrap_or(now),
     };
+    let expires = expires.min(now.saturating_add(LONGEST_LIFE).unwrap_or(expires));
     if settings.token_type == TokenType::Access && expires <= now {
         return Err(Error::sign_in_failed("the provider gave an access token that has expired already").cause(format!("it ended at {expires}")).hint("check this machine's clock: `date -u`"));
     }
@@ -509,3 +518,84 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(90);
 const UNKNOWN_LIFE: SignedDuration = SignedDuration::from_mins(5);
 /// Longer lives than this are not believed.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use base64::Engine;
+
+    use super::*;
+    use crate::{options, settings};
+
+    fn settings(token_type: &str) -> Settings {
+        let words = ["--issuer-url", "https://id.example.com", "--client-id", "c", "--token-storage", "none", "--token-type", token_type];
+        let options = options::of_arguments(&words.map(Into::into)).unwrap();
+        settings::resolve(&options, &Environment::default()).unwrap()
+    }
+
+    fn after(time: Timestamp, seconds: i64) -> Timestamp {
+        time.checked_add(SignedDuration::from_secs(seconds)).unwrap()
+    }
+
+    /// What a process that began now makes of an entry refreshed and ending so many seconds from now.
+    fn is_shared(wish: Wish, refreshed: i64, expires: i64) -> bool {
+        let (settings, environment, clock) = (settings("id"), Environment::default(), Clock::system());
+        let session = Session { settings: &settings, ui: Ui::new(), environment: &environment, clock, interactive: None, cluster: None };
+        let now = clock.now();
+        let token = Token { value: Secret::new("t"), expires: after(now, expires), issuer: None, audience: Vec::new() };
+        let entry = Entry {
+            identity: settings.identity.clone(),
+            id_token: Some(token),
+            access_token: None,
+            refresh_token: None,
+            refresh_expires: None,
+            person: None,
+            signed_in: now,
+            refreshed: after(now, refreshed),
+            subject: None,
+        };
+        shared(session, &entry, wish, now).is_some()
+    }
+
+    #[test]
+    fn a_token_just_obtained_is_shared_even_if_it_ends_soon() {
+        for wish in [Wish::Valid, Wish::Refreshed] {
+            assert!(is_shared(wish, 0, 30), "{wish:?}");
+            assert!(!is_shared(wish, 0, 0), "{wish:?}");
+            assert!(!is_shared(wish, -10, 30), "{wish:?}");
+        }
+        assert!(is_shared(Wish::Valid, -10, 300));
+        assert!(!is_shared(Wish::Refreshed, -10, 300));
+        assert!(!is_shared(Wish::SignedIn, 0, 300));
+    }
+
+    #[test]
+    fn what_happened_before_the_clock_was_set_back_is_not_taken_for_news() {
+        assert!(!is_shared(Wish::Refreshed, 3600, 7200));
+        let began = Timestamp::from_second(1_900_000_000).unwrap();
+        assert!(meanwhile(began, began, began));
+        assert!(!meanwhile(after(began, -1), began, began));
+        assert!(!meanwhile(after(began, 3600), began, after(began, 5)));
+    }
+
+    #[test]
+    fn an_access_token_is_not_believed_to_live_longer_than_thirty_days() {
+        let now = Timestamp::from_second(1_900_000_000).unwrap();
+        let jwt = |exp: i64| {
+            let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{exp}}}"));
+            Secret::new(format!("e30.{payload}.c2ln"))
+        };
+        let expires = |token: &Secret, expires_in: Option<u64>| {
+            let (token, _) = access_token(&settings("access"), token, expires_in.map(Duration::from_secs), now).unwrap();
+            token.expires.duration_since(now).as_secs()
+        };
+        assert_eq!(expires(&jwt(253_370_764_800), None), 30 * 86_400);
+        assert_eq!(expires(&Secret::new("opaque"), Some(u64::MAX)), 300);
+        assert_eq!(expires(&Secret::new("opaque"), Some(400_000_000)), 30 * 86_400);
+        assert_eq!(expires(&jwt(1_900_000_600), Some(300)), 300);
+        assert_eq!(expires(&jwt(1_900_000_300), Some(600)), 300);
+        assert_eq!(expires(&Secret::new("opaque"), None), 300);
+        assert!(access_token(&settings("access"), &jwt(1_899_999_999), Some(Duration::from_secs(600)), now).is_err());
+    }
+}

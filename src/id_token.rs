@@ -303,7 +303,7 @@ impl Unverified {
 /// does not say cannot be compared, so an opaque one passes.
 pub(crate) fn check_access_token(token: &Token, settings: &Settings) -> Result<()> {
     let refused = |claim: &str, expected: &str, found: &str| {
-        Error::settings("the access token is not one that the cluster takes")
+        Error::sign_in_failed("the access token is not one that the cluster takes")
             .cause(format!("its {claim} is not `{expected}` but `{found}`"))
     };
     if let (Some(expected), Some(found)) = (&settings.token_issuer, &token.issuer)

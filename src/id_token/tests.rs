@@ -646,7 +646,7 @@ fn an_access_token_for_another_cluster_is_told_before_the_cluster_refuses_it() {
         match check_access_token(&token, &settings(configured.0, configured.1)) {
             Ok(()) => String::new(),
             Err(error) => {
-                assert_eq!(error.kind(), Kind::Settings);
+                assert_eq!(error.kind(), Kind::SignInFailed);
                 [error.causes(), error.hints()].concat().join(" | ")
             }
         }

@@ -620,7 +620,9 @@ fn entra_s_two_versions_and_another_tenant_are_told_apart() {
         hint(&version_2(TENANT_ID), &version_2(OTHER_TENANT_ID))
             .starts_with("you signed in to the tenant `9188040d-6c67-4c5b-b112-36a304b66dad`")
     );
-    assert!(hint("https://a", "https://b").starts_with("compare `--issuer-url`"));
+    for (expected, found) in [("https://a", "https://b"), (version_1.as_str(), &version_2("common"))] {
+        assert!(hint(expected, found).starts_with("compare `--issuer-url`"), "{found}");
+    }
 }
 
 fn settings(issuer: Option<&str>, audience: Option<&str>) -> Settings {

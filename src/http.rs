@@ -90,6 +90,11 @@ impl Http {
         self.skew.get()
     }
 
+    /// The time by our own clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Tells a step of the protocol, with `-v`.
     pub(crate) fn step(&self, text: impl std::fmt::Display) {
         self.ui.step(text);
@@ -273,4 +278,4 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

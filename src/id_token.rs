@@ -83,8 +83,7 @@ pub(crate) fn verify(
     expectation: &Expectation<'_>,
     now: Timestamp,
 ) -> Result<Verified, Rejection> {
-    let keys = KeySet::new(provider.keys().keys().iter().map(SigningKey::of).collect());
-    verify_with(provider.issuer(), &keys, token, expectation, now)
+    verify_with(provider.issuer(), provider.keys(), token, expectation, now)
 }
 
 fn verify_with(

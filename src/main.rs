@@ -14,9 +14,9 @@
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
 //! | policy: it decides | `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
-//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` `id_token` (`claims` `signing_key` `rejection`) `callback` `browser` `terminal` `kubeconfig` `api_server` |
+//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` (`provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` `browser` `terminal` `kubeconfig` `api_server` |
 //! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `environment` |
-//! | | `error` `secret` |
+//! | | `json_object` `error` `secret` |
 //!
 //! Start reading at [`commands::get_token`], then [`session`].
 //!
@@ -45,6 +45,7 @@ mod claims;
 mod cli;
 mod clock;
 mod commands;
+mod device_code;
 mod entra;
 mod environment;
 mod error;
@@ -53,19 +54,24 @@ mod http;
 mod http_client;
 mod http_fault;
 mod id_token;
+mod json_object;
 mod kubeconfig;
 mod kubelogin;
 mod oidc;
 mod options;
 mod private_file;
-mod rejection;
+mod provider;
+mod provider_metadata;
 mod proxy;
+mod refusal;
+mod rejection;
 mod secret;
 mod session;
 mod settings;
 mod sign_in;
 mod signing_key;
 mod terminal;
+mod token_reply;
 mod ui;
 
 use std::ffi::OsString;

@@ -364,8 +364,8 @@ impl<'a> Work<'a> {
         }
         self.write(&entry)?;
         if entry.refresh_token.is_none() && settings.identity.subject == Subject::Person {
-            let reason = oidc::no_refresh_token_reason(&self.provider, settings).map(|reason| format!(": {reason}")).unwrap_or_default();
-            ui.note(format!("the provider gave no refresh token, so you will be asked again when this one ends{reason}"));
+            let reason = oidc::no_refresh_token_reason(&self.provider, settings);
+            ui.note(format!("the provider gave no refresh token, so you will be asked again when this one ends: {reason}"));
         }
         Ok(entry)
     }

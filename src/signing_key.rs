@@ -11,9 +11,19 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::claims::Object;
+use crate::json_object::JsonObject;
 
 /// The keys of a provider, as its `jwks_uri` lists them. A key that cannot be read is left out.
 pub(crate) type KeySet = JsonWebKeySet<SigningKey>;
+
+/// The keys in a document. The error is a reason in words.
+pub(crate) fn key_set(document: &JsonObject) -> Result<KeySet, String> {
+    let keys = document.value("keys").and_then(Value::as_array).ok_or("it has no list of `keys`")?;
+    if keys.len() > MOST_KEYS {
+        return Err(format!("it has {} keys, and {MOST_KEYS} are enough", keys.len()));
+    }
+    Ok(KeySet::new(keys.iter().filter_map(|key| SigningKey::deserialize(key).ok()).collect()))
+}
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,11 +34,6 @@ pub(crate) struct SigningKey {
 }
 
 impl SigningKey {
-    pub(crate) fn of(key: &CoreJsonWebKey) -> Self {
-        let source = serde_json::to_value(key).and_then(serde_json::from_value).unwrap_or_default();
-        Self { key: key.clone(), source }
-    }
-
     /// Whether a token of this issuer may be signed with the key, where the provider's issuer is a
     /// template: Entra ID's keys for several tenants say for which one each is, or for all.
     pub(crate) fn is_for(&self, issuer: &str, template: &str) -> bool {
@@ -55,6 +60,7 @@ impl SigningKey {
     }
 }
 
+const MOST_KEYS: usize = 100;
 /// Bits.
 const SMALLEST_MODULUS: usize = 2048;
 
@@ -70,7 +76,12 @@ fn modulus_bits(key: &Object) -> Option<usize> {
 impl<'de> Deserialize<'de> for SigningKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let source = Object::deserialize(deserializer)?;
-        let key = serde_json::from_value(source.clone().into_value()).map_err(D::Error::custom)?;
+        let mut read = source.clone().into_value();
+        // RFC 9864's name for what the library knows as EdDSA.
+        if let Some(algorithm) = read.get_mut("alg").filter(|algorithm| *algorithm == "Ed25519") {
+            *algorithm = "EdDSA".into();
+        }
+        let key = serde_json::from_value(read).map_err(D::Error::custom)?;
         Ok(Self { key, source })
     }
 }
@@ -119,5 +130,68 @@ impl JsonWebKey for SigningKey {
 
     fn hash_bytes(&self, bytes: &[u8], algorithm: &CoreJwsSigningAlgorithm) -> Result<Vec<u8>, String> {
         self.key.hash_bytes(bytes, algorithm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(document: &Value) -> Result<KeySet, String> {
+        key_set(&JsonObject::parse(document.to_string().as_bytes()).unwrap())
+    }
+
+    fn key(changes: &Value) -> Value {
+        let mut key = json!({ "kty": "OKP", "crv": "Ed25519", "x": "AAAA" });
+        key.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        key
+    }
+
+    #[test]
+    fn one_odd_key_does_not_spoil_the_set() {
+        for odd in [
+            json!({}),
+            json!("key"),
+            json!(null),
+            json!({ "kty": "new" }),
+            key(&json!({ "alg": "none-such" })),
+            key(&json!({ "use": 1 })),
+        ] {
+            let keys = read(&json!({ "keys": [odd, key(&json!({}))] })).unwrap();
+            assert_eq!(keys.keys().len(), 1, "{odd}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_set_is_refused() {
+        for document in [json!({}), json!({ "keys": {} }), json!({ "keys": null })] {
+            assert!(read(&document).is_err(), "{document}");
+        }
+        assert_eq!(read(&json!({ "keys": [] })).unwrap().keys().len(), 0);
+        assert!(read(&json!({ "keys": vec![json!({}); 20_000] })).unwrap_err().contains("20000"));
+    }
+
+    #[test]
+    fn the_set_that_is_kept_reads_back_the_same() {
+        let keys =
+            read(&json!({ "keys": [key(&json!({ "alg": "Ed25519", "issuer": "https://a/{tenantid}", "kid": "k" }))] }))
+                .unwrap();
+        assert_eq!(keys.keys().len(), 1);
+        assert_eq!(read(&serde_json::to_value(&keys).unwrap()).unwrap(), keys);
+    }
+
+    proptest! {
+        #[test]
+        fn no_key_panics(kind in "RSA|EC|OKP|oct|.*", member in "n|e|x|y|crv|alg|use|kid|key_ops|.*", text in ".*") {
+            let keys = read(&json!({ "keys": [{ "kty": kind.as_str(), member.as_str(): text.as_str() }, { "kty": kind.as_str(), member.as_str(): [text.as_str()] }] })).unwrap();
+            for key in keys.keys() {
+                let _ = key.verify_signature(&CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256, b"message", b"signature");
+            }
+        }
     }
 }

@@ -37,6 +37,22 @@ pub(crate) fn token_issuer(tenant: &str) -> Option<String> {
     is_guid(tenant).then(|| format!("https://sts.windows.net/{}/", tenant.to_ascii_lowercase()))
 }
 
+/// Whether a configured issuer that names its tenant by a word (`common`) or a domain is answered
+/// for by this one, which names it by GUID or leaves it open (`{tenantid}`).
+pub(crate) fn stands_for(configured: &str, found: &str) -> bool {
+    let (configured, found): (Vec<_>, Vec<_>) = (configured.split('/').collect(), found.split('/').collect());
+    match (configured.as_slice(), found.as_slice()) {
+        (["https:", "", host, tenant, end @ ..], ["https:", "", same_host, guid, same_end @ ..]) => {
+            HOSTS.contains(host)
+                && host == same_host
+                && end == same_end
+                && !is_guid(tenant)
+                && (is_guid(guid) || *guid == "{tenantid}")
+        }
+        _ => false,
+    }
+}
+
 /// Eight, four, four, four and twelve hexadecimal digits.
 pub(crate) fn is_guid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();

@@ -19,34 +19,35 @@ use crate::environment::Environment;
 use crate::error::Kind;
 use crate::proxy::Proxies;
 
-/// A server that hands each connection to `answer`, and the heads of the requests it has had.
-struct Server {
-    port: u16,
+/// A server that hands each request, with its number, to `answer`, and keeps those it has had.
+pub(crate) struct Server {
+    pub(crate) port: u16,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    fn start(answer: impl Fn(usize, &mut TcpStream) + Send + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(usize, &str, &mut TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let heads = Arc::clone(&requests);
+        let kept = Arc::clone(&requests);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let mut heads = heads.lock().unwrap();
-                heads.push(read_head(&mut stream));
-                let number = heads.len();
-                drop(heads);
-                answer(number, &mut stream);
+                let request = read_request(&mut stream);
+                let mut requests = kept.lock().unwrap();
+                requests.push(request.clone());
+                let number = requests.len();
+                drop(requests);
+                answer(number, &request, &mut stream);
             }
         });
         Self { port, requests }
     }
 
     /// The n-th request gets the n-th answer, all further ones the last.
-    fn answering(answers: Vec<Vec<u8>>) -> Self {
-        Self::start(move |number, stream| {
+    pub(crate) fn answering(answers: Vec<Vec<u8>>) -> Self {
+        Self::start(move |number, _, stream| {
             let answer = &answers[(number - 1).min(answers.len() - 1)];
             let _ = stream.write_all(answer);
         })
@@ -56,9 +57,19 @@ impl Server {
         format!("http://127.0.0.1:{}/path?secret=s3cret", self.port)
     }
 
-    fn heads(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
+}
+
+fn read_request(stream: &mut impl Read) -> String {
+    let mut request = read_head(stream);
+    let length =
+        request.to_lowercase().split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).unwrap();
+    request.push_str(&String::from_utf8(body).unwrap());
+    request
 }
 
 fn read_head(stream: &mut impl Read) -> String {
@@ -70,16 +81,17 @@ fn read_head(stream: &mut impl Read) -> String {
     String::from_utf8(head).unwrap()
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}", body.len())
         .into_bytes()
 }
 
-fn noon() -> Timestamp {
+pub(crate) fn noon() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
 }
 
-const HURRIED: Limits = Limits {
+/// Nothing is tried again.
+pub(crate) const HURRIED: Limits = Limits {
     connect: Duration::from_secs(5),
     exchange: Duration::from_secs(20),
     patience: Duration::ZERO,
@@ -124,14 +136,14 @@ async fn a_redirect_is_an_error_and_is_not_followed() {
         Server::answering(vec![answer("302 Found", "Location: https://elsewhere.example/a?code=s3cret\r\n", "")]);
     let error = refusal(&plain(), &server.url()).await;
     assert!(error.contains("redirect to `https://elsewhere.example/a`"), "{error}");
-    assert_eq!(server.heads().len(), 1);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_body_over_the_cap_is_refused_whether_its_length_is_told_or_not() {
     let server = Server::answering(vec![answer("200 OK", "", &"x".repeat(8 << 20))]);
     assert!(refusal(&plain(), &server.url()).await.contains("longer than 1024 KiB"));
-    let server = Server::start(|_, stream| {
+    let server = Server::start(|_, _, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         while stream.write_all(&[b'x'; 1 << 14]).is_ok() {}
     });
@@ -144,12 +156,12 @@ async fn a_body_over_the_cap_is_refused_whether_its_length_is_told_or_not() {
 async fn a_compressed_body_is_not_asked_for_and_not_unpacked() {
     let server = Server::answering(vec![answer("200 OK", "Content-Encoding: gzip\r\n", "bomb")]);
     assert!(refusal(&plain(), &server.url()).await.contains("compressed"));
-    assert!(!server.heads()[0].to_lowercase().contains("accept-encoding"));
+    assert!(!server.requests()[0].to_lowercase().contains("accept-encoding"));
 }
 
 #[tokio::test]
 async fn an_answer_that_stalls_ends_at_the_limit() {
-    let server = Server::start(|_, stream| {
+    let server = Server::start(|_, _, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").unwrap();
         // Holds the connection open until the client leaves.
         let _ = stream.read(&mut [0]);
@@ -165,7 +177,7 @@ async fn a_provider_that_cannot_answer_now_is_asked_again() {
     for status in ["503 Service Unavailable", "500 Internal Server Error", "429 Too Many Requests"] {
         let server = Server::answering(vec![answer(status, "", ""), answer("200 OK", "", "")]);
         let response = get_with(&client(&plain(), Limits::USUAL), &server.url(), Repeat::Freely).await.unwrap();
-        assert_eq!((response.status().as_u16(), server.heads().len()), (200, 2), "{status}");
+        assert_eq!((response.status().as_u16(), server.requests().len()), (200, 2), "{status}");
     }
 }
 
@@ -173,21 +185,21 @@ async fn a_provider_that_cannot_answer_now_is_asked_again() {
 async fn what_is_good_for_one_use_is_sent_once() {
     let server = Server::answering(vec![answer("503 Service Unavailable", "", ""), answer("200 OK", "", "")]);
     let response = get_with(&client(&plain(), Limits::USUAL), &server.url(), Repeat::IfUnsent).await.unwrap();
-    assert_eq!((response.status().as_u16(), server.heads().len()), (503, 1));
-    let server = Server::start(|_, _| {});
+    assert_eq!((response.status().as_u16(), server.requests().len()), (503, 1));
+    let server = Server::start(|_, _, _| {});
     assert!(get_with(&client(&plain(), Limits::USUAL), &server.url(), Repeat::IfUnsent).await.is_err());
-    assert_eq!(server.heads().len(), 1);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_tried_again_where_that_does_no_harm() {
-    let server = Server::start(|number, stream| {
+    let server = Server::start(|number, _, stream| {
         if number == 2 {
             let _ = stream.write_all(&answer("200 OK", "", ""));
         }
     });
     assert!(get_with(&client(&plain(), Limits::USUAL), &server.url(), Repeat::Freely).await.is_ok());
-    assert_eq!(server.heads().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -195,7 +207,7 @@ async fn a_provider_that_asks_to_be_left_alone_is() {
     let server = Server::answering(vec![answer("429 Too Many Requests", "Retry-After: 3600\r\n", "")]);
     let began = Instant::now();
     let response = get_with(&client(&plain(), Limits::USUAL), &server.url(), Repeat::Freely).await.unwrap();
-    assert_eq!(server.heads().len(), 1);
+    assert_eq!(server.requests().len(), 1);
     assert!(began.elapsed() < Duration::from_secs(5));
     let error = unavailable(&Url::parse(&server.url()).unwrap(), &response, noon()).to_string();
     assert!(error.contains("left alone for 60 min") && !error.contains("s3cret"), "{error}");
@@ -223,12 +235,12 @@ async fn configured_headers_are_on_every_request() {
         ..plain()
     };
     get(&settings, &server.url()).await.unwrap();
-    let head = &server.heads()[0].to_lowercase();
+    let head = &server.requests()[0].to_lowercase();
     for line in ["origin: https://app.example", "x-team: a", "x-team: b", "user-agent: mine"] {
         assert_eq!(head.matches(line).count(), 1, "{line} in {head}");
     }
     get(&plain(), &server.url()).await.unwrap();
-    assert!(server.heads()[1].contains("user-agent: kubectl-headlamp/"));
+    assert!(server.requests()[1].contains("user-agent: kubectl-headlamp/"));
 }
 
 #[test]
@@ -451,7 +463,7 @@ async fn a_file_that_cannot_be_used_is_named() {
 
 /// A proxy that lets CONNECT through to `port`, wherever it was to go.
 fn proxy_to(port: u16) -> Server {
-    Server::start(move |_, client| {
+    Server::start(move |_, _, client| {
         client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
         let mut target = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let (mut from, mut to) = (client.try_clone().unwrap(), target.try_clone().unwrap());
@@ -476,7 +488,7 @@ async fn a_proxy_of_the_environment_is_used() {
     let proxy = proxy_to(server.port);
     let response = get(&through(proxy.port, trusting(&authority)), "https://id.example.com/a?s3cret").await.unwrap();
     assert_eq!(response.status(), 200);
-    let head = &proxy.heads()[0];
+    let head = &proxy.requests()[0];
     assert!(
         head.starts_with("CONNECT id.example.com:443 ") && head.contains("proxy-authorization: Basic amFuZTpzM2NyZXQ="),
         "{head}"

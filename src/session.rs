@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::{Cache, Entry, Failure, Found, Holder, Key, Lock, Locked, Token};
 use crate::callback::Page;
-use crate::clock::{Clock, in_words};
+use crate::clock::{Clock, in_utc, in_words};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::http::Http;
@@ -377,9 +377,9 @@ impl<'a> Work<'a> {
 
     fn success_page(&self, entry: &Entry) -> Page {
         let settings = self.session.settings;
-        let until = wanted(settings, entry.clone()).map(|token| token.expires.to_string()).unwrap_or_default();
+        let until = wanted(settings, entry.clone()).map(|token| in_utc(token.expires)).unwrap_or_default();
         let until = match (&entry.refresh_token, entry.refresh_expires) {
-            (Some(_), Some(end)) => format!("{until}, renewed by itself until {end}"),
+            (Some(_), Some(end)) => format!("{until}, renewed by itself until {}", in_utc(end)),
             (Some(_), None) => format!("{until}, and renewed by itself"),
             (None, _) => until,
         };

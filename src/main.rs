@@ -14,7 +14,7 @@
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
 //! | policy: it decides | `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
-//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` (`provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` `browser` `terminal` `kubeconfig` `api_server` |
+//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` (`provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `loopback` `port_holder`) `browser` `terminal` `kubeconfig` `api_server` |
 //! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `environment` |
 //! | | `json_object` `error` `secret` |
 //!
@@ -36,11 +36,14 @@
 //! its request is read aborts the process, and idle ones end the accept loop for good.
 
 mod api_server;
+mod authorization_response;
 mod browser;
 mod cache;
 mod cache_key;
 mod cache_lock;
 mod callback;
+mod callback_page;
+mod callback_request;
 mod claims;
 mod cli;
 mod clock;
@@ -57,8 +60,10 @@ mod id_token;
 mod json_object;
 mod kubeconfig;
 mod kubelogin;
+mod loopback;
 mod oidc;
 mod options;
+mod port_holder;
 mod private_file;
 mod provider;
 mod provider_metadata;

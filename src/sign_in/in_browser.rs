@@ -107,7 +107,7 @@ async fn listen(context: SignIn<'_>) -> Result<Listener> {
             return Err(port_taken(&taken));
         };
         if !told {
-            let process = ours.by.as_ref().and_then(|holder| holder.pid).map(|pid| format!(" of process {pid}")).unwrap_or_default();
+            let process = ours.by.as_ref().map(|holder| format!(" of process {}", holder.pid)).unwrap_or_default();
             context.ui.note(format!("waiting for the sign-in{process}, which uses port {}", ours.port));
             told = true;
         }
@@ -119,10 +119,9 @@ fn port_taken(taken: &[Taken]) -> Error {
     let ports: Vec<String> = taken.iter().map(|taken| taken.port.to_string()).collect();
     let error = Error::sign_in_failed(format!("cannot wait for the browser's answer on port {}", ports.join(", ")));
     let error = taken.iter().fold(error, |error, taken| {
-        let by = match taken.by.as_ref().map(|holder| (&holder.name, holder.pid)) {
-            Some((Some(name), Some(pid))) => format!(": `{name}` (process {pid}) listens there"),
-            Some((_, Some(pid))) => format!(": process {pid} listens there"),
-            _ => ": another program listens there".to_owned(),
+        let by = match &taken.by {
+            Some(holder) => format!(": `{}` (process {}) listens there", holder.name, holder.pid),
+            None => ": another program listens there".to_owned(),
         };
         error.cause(format!("port {} is taken{by}", taken.port))
     });

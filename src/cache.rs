@@ -111,7 +111,7 @@ pub(crate) enum Found {
 }
 
 /// A folder of cached tokens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cache {
     folder: PathBuf,
 }

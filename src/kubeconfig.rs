@@ -141,6 +141,13 @@ pub(crate) enum Program {
     Other(String),
 }
 
+impl ExecUser {
+    /// Whether its arguments are understood here.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.program, Program::Headlamp | Program::Kubelogin)
+    }
+}
+
 /// How a cluster's API server is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClusterEntry {
@@ -314,7 +321,7 @@ impl Kubeconfig {
                 let cluster = context.and_then(|context| self.cluster_named(&context.value.cluster));
                 exec_user(user, name.map(str::to_owned), cluster)
             })
-            .filter(|user| matches!(user.program, Program::Headlamp | Program::Kubelogin))
+            .filter(ExecUser::is_ours)
             .collect()
     }
 

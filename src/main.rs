@@ -13,7 +13,7 @@
 //! |---|---|
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
-//! | policy: it decides | `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
+//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
 //! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` (`provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `loopback` `port_holder`) `browser` `terminal` `kubeconfig` `api_server` |
 //! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `environment` |
 //! | | `json_object` `error` `secret` |
@@ -48,6 +48,7 @@ mod claims;
 mod cli;
 mod clock;
 mod commands;
+mod configured;
 mod device_code;
 mod entra;
 mod environment;

@@ -74,9 +74,14 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
     if wish != Wish::SignedIn && let Some(failure) = cache.failure(&key).filter(|failure| began < failure.until && failure.at <= began) {
         return Err(backed_off(failure, began));
     }
-    let lock = match wait_for_lock(session, &cache, &key, wish, began).await? {
+    // The holder may have written already and only be showing its page.
+    let done = || match cache.read(&key)? {
+        Found::Entry(entry) => Ok(shared(session, &entry, wish, began)),
+        Found::Absent | Found::Damaged(_) => Ok(None),
+    };
+    let lock = match wait_for_lock(session, &cache, &key, "sign-in", done).await? {
         Waited::Lock(lock) => lock,
-        Waited::Token(found) => return Ok(*found),
+        Waited::Done(found) => return Ok(found),
     };
     let entry = match cache.read(&key)? {
         Found::Entry(entry) => Some(*entry),
@@ -122,26 +127,31 @@ fn meanwhile(at: Timestamp, began: Timestamp, now: Timestamp) -> bool {
 }
 
 /// What waiting for the lock ended with.
-enum Waited {
+pub(crate) enum Waited<T> {
     Lock(Lock),
-    /// Another process has done what was wished for.
-    Token(Box<(Token, Entry)>),
+    /// Another process has done what it was wanted for.
+    Done(T),
 }
 
-async fn wait_for_lock(session: Session<'_>, cache: &Cache, key: &Key, wish: Wish, began: Timestamp) -> Result<Waited> {
+/// Takes the lock of an identity, for this purpose: `sign-in`. A holder is waited for no longer than
+/// its sign-in may take, and `done` is asked meanwhile whether that is still needed.
+pub(crate) async fn wait_for_lock<T>(
+    session: Session<'_>,
+    cache: &Cache,
+    key: &Key,
+    purpose: &str,
+    done: impl Fn() -> Result<Option<T>>,
+) -> Result<Waited<T>> {
     let Session { settings, ui, clock, .. } = session;
     let deadline = tokio::time::Instant::now() + settings.timeout + LOCK_GRACE;
     let mut tell_at = tokio::time::Instant::now() + LOCK_SILENCE;
     loop {
-        let holder = match cache.lock(key, "a sign-in", clock.now())? {
+        let holder = match cache.lock(key, purpose, clock.now())? {
             Locked::Mine(lock) => return Ok(Waited::Lock(lock)),
             Locked::Held(holder) => holder,
         };
-        // The holder may have written already and only be showing its page.
-        if let Found::Entry(entry) = cache.read(key)?
-            && let Some(found) = shared(session, &entry, wish, began)
-        {
-            return Ok(Waited::Token(Box::new(found)));
+        if let Some(done) = done()? {
+            return Ok(Waited::Done(done));
         }
         let now = tokio::time::Instant::now();
         if now >= deadline {
@@ -157,13 +167,17 @@ async fn wait_for_lock(session: Session<'_>, cache: &Cache, key: &Key, wish: Wis
 
 fn told_holder(holder: Option<&Holder>, now: Timestamp) -> String {
     match holder {
-        Some(holder) => format!("the sign-in of process {}, begun {} ago", holder.pid, in_words(now.duration_since(holder.since))),
+        Some(holder) => {
+            let ago = in_words(now.duration_since(holder.since));
+            format!("the {} of process {}, begun {ago} ago", holder.purpose, holder.pid)
+        }
         None => "another process's sign-in".to_owned(),
     }
 }
 
 fn gave_up_waiting(settings: &Settings, holder: Option<&Holder>, now: Timestamp) -> Error {
-    let error = Error::sign_in_failed(format!("no token for `{}`: another process did not finish its sign-in", settings.identity.issuer))
+    let issuer = &settings.identity.issuer;
+    let error = Error::sign_in_failed(format!("the tokens of `{issuer}` are in use: another process did not finish"))
         .cause(format!("waited for {}", told_holder(holder, now)));
     match holder {
         Some(holder) => error.hint(format!("finish that sign-in in its browser tab, or end it: `kill {}`", holder.pid)),

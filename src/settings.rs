@@ -420,7 +420,8 @@ fn listen_port(text: &str) -> Result<u16> {
     }
 }
 
-fn cache_folder(options: &Options, environment: &Environment) -> Result<Option<PathBuf>> {
+/// The folder of the cached tokens; `None` where none are to be kept.
+pub(crate) fn cache_folder(options: &Options, environment: &Environment) -> Result<Option<PathBuf>> {
     if options.token_storage == Some(TokenStorage::None) {
         return Ok(None);
     }

@@ -8,11 +8,12 @@ pub(crate) mod status;
 use std::future::Future;
 
 use crate::cache::Key;
+use crate::configured::settings_of_entry;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::kubeconfig::{self, ExecUser};
-use crate::options::{self, Options};
-use crate::settings::{self, Settings};
+use crate::options::Options;
+use crate::settings::Settings;
 use crate::ui::Ui;
 
 /// Runs what needs the network to its end, or until Ctrl-C, SIGTERM or SIGHUP: then it is dropped where
@@ -23,9 +24,11 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         .build()
         .map_err(|error| Error::new(Kind::Other, "cannot wait for the network").caused_by(&error))?;
     let result = runtime.block_on(async {
+        // Signals first: work begins when Ctrl-C can no longer end us with the terminal in its mode.
         tokio::select! {
-            result = work => result,
+            biased;
             error = interrupted() => Err(error),
+            result = work => result,
         }
     });
     // A look-up of a name that still runs must not hold up the end.
@@ -64,16 +67,6 @@ pub(crate) fn tell_notes(settings: &Settings, ui: Ui) {
     if settings.connection.insecure_skip_tls_verify {
         ui.warning("the provider's certificate is not verified: anyone on the way can take your tokens (`--insecure-skip-tls-verify`)");
     }
-}
-
-/// The settings of an exec entry, with the options of the command line over them.
-pub(crate) fn settings_of_entry(user: &ExecUser, over: &Options, environment: &Environment) -> Result<Settings> {
-    let entry = options::of_entry(&user.arguments, &user.variables, environment)?;
-    let environment = environment.overlaid(user.variables.iter().cloned());
-    let mut settings = settings::resolve(&over.clone().over(entry), &environment)?;
-    let context = user.context.as_ref().map(|context| format!("context `{context}`, ")).unwrap_or_default();
-    settings.origin = Some(format!("{context}user `{}` in `{}`", user.name, user.file.display()));
-    Ok(settings)
 }
 
 /// The command that signs in to this identity, as short as the kubeconfig allows.

@@ -44,8 +44,10 @@ enum Shown {
 
 async fn read(terminal: BorrowedFd<'_>, mut screen: Screen, shown: Shown) -> Result<Option<Secret>> {
     let failed = |error: &io::Error| Error::new(Kind::Other, "cannot read from the terminal").caused_by(error);
+    // Before the mode is set, so that no stop in between goes unnoticed.
+    let continued = signal(SignalKind::from_raw(Signal::CONT.as_raw())).map_err(|error| failed(&error))?;
     let mode = ByteMode::begin(terminal).map_err(|error| failed(&error))?;
-    let typed = typed(terminal, &mode, &mut screen, shown).await.map_err(|error| failed(&error))?;
+    let typed = typed(terminal, &mode, continued, &mut screen, shown).await.map_err(|error| failed(&error))?;
     screen.write("\n");
     Ok(typed.map(Secret::new))
 }
@@ -54,12 +56,12 @@ async fn read(terminal: BorrowedFd<'_>, mut screen: Screen, shown: Shown) -> Res
 async fn typed(
     terminal: BorrowedFd<'_>,
     mode: &ByteMode<'_>,
+    mut continued: tokio::signal::unix::Signal,
     screen: &mut Screen,
     shown: Shown,
 ) -> io::Result<Option<String>> {
     #[expect(deprecated, reason = "its successor is unsafe; this descriptor is our own, as both demand")]
     let source = AsyncFd::with_interest(terminal.try_clone_to_owned()?, Interest::READABLE)?;
-    let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
     let mut line = Line::default();
     loop {
         let mut echo = String::new();

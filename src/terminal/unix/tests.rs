@@ -57,6 +57,10 @@ impl Terminal {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
+    fn wait_for_shown(&self, text: &str) {
+        wait_for(text, || self.shown().contains(text));
+    }
+
     fn takes_whole_lines(&self) -> bool {
         tcgetattr(&self.program).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
     }
@@ -165,10 +169,10 @@ fn ctrl_c_ends_a_reader_and_the_terminal_is_as_before() {
     let mut process = terminal.run("read_lines_until_interrupted");
     wait_for("the reader", || !terminal.takes_whole_lines());
     terminal.type_in("half a line");
-    wait_for("the echo", || terminal.shown().contains("half a line"));
+    terminal.wait_for_shown("half a line");
     terminal.type_in("\x03");
     wait_for("the end", || process.try_wait().unwrap().is_some());
-    assert!(terminal.shown().contains("half a line\r\nit ended: interrupted"), "{}", terminal.shown());
+    terminal.wait_for_shown("half a line\r\nit ended: interrupted");
     assert!(terminal.takes_whole_lines());
 }
 
@@ -186,7 +190,7 @@ fn a_reader_that_was_stopped_and_goes_on_takes_its_mode_again() {
     wait_for("the reader", || !terminal.takes_whole_lines());
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     wait_for("the end", || process.try_wait().unwrap().is_some());
-    assert!(terminal.shown().contains("it ended: interrupted"), "{}", terminal.shown());
+    terminal.wait_for_shown("it ended: interrupted");
     assert!(terminal.takes_whole_lines());
 }
 
@@ -203,7 +207,7 @@ fn a_background_job_may_not_read() {
     let terminal = Terminal::new();
     let mut process = terminal.run("tell_whose_turn_it_is");
     wait_for("the end", || process.try_wait().unwrap().is_some());
-    assert!(terminal.shown().contains("foreground true false\r\nbackground false\r\n"), "{}", terminal.shown());
+    terminal.wait_for_shown("foreground true false\r\nbackground false\r\n");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::report::{ClusterReport, Configured, Context, Report, SessionReport, State, TokenReport};
-use crate::clock::in_words;
+use crate::clock::{in_utc, in_words};
 use crate::settings::Subject;
 
 /// One paragraph for each identity; `*` marks the current one.
@@ -43,7 +43,7 @@ fn session(session: &SessionReport, now: Timestamp) -> String {
         lines.line("signed in as", &person.shown);
     }
     if let Some(time) = session.signed_in {
-        lines.line("since", &format!("{time} ({} ago)", in_words(now.duration_since(time))));
+        lines.line("since", &format!("{} ({} ago)", in_utc(time), in_words(now.duration_since(time))));
     }
     lines.state(session);
     for (name, kind, token) in
@@ -122,9 +122,9 @@ fn told_token(token: &TokenReport, given: bool, session: &SessionReport, now: Ti
 
 fn told_end(end: Timestamp, now: Timestamp) -> String {
     if end > now {
-        format!("good for {} (until {end})", in_words(end.duration_since(now)))
+        format!("good for {} (until {})", in_words(end.duration_since(now)), in_utc(end))
     } else {
-        format!("ended {} ago ({end})", in_words(now.duration_since(end)))
+        format!("ended {} ago ({})", in_words(now.duration_since(end)), in_utc(end))
     }
 }
 

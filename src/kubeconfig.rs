@@ -89,15 +89,6 @@ pub(crate) enum Selected {
     Other(Box<OtherUser>),
 }
 
-impl Selected {
-    pub(crate) fn exec(self) -> Option<ExecUser> {
-        match self {
-            Self::Exec(user) => Some(*user),
-            Self::Nothing | Self::Other(_) => None,
-        }
-    }
-}
-
 /// A user whose credential comes from a program. No `Debug`: arguments may hold a client secret.
 #[derive(Clone)]
 pub(crate) struct ExecUser {

@@ -1,5 +1,7 @@
 //! `logout`: the provider is told to forget the tokens, and their files are deleted.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::{block_on, tell_notes};
@@ -8,7 +10,7 @@ use crate::clock::Clock;
 use crate::configured::{self, Known, Target};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::http::Http;
+use crate::http::{Http, Limits};
 use crate::kubeconfig::{self, KubeconfigArguments};
 use crate::oidc::{self, Client, GrantError};
 use crate::options::{self, Options};
@@ -168,7 +170,7 @@ async fn revoke(session: Session<'_>, cache: &Cache, entry: &Entry) -> Result<Re
     if tokens.is_empty() {
         return Ok(Revoked::CannotBe);
     }
-    let http = Http::new(&settings.connection, ui, clock)?;
+    let http = Http::with_limits(&settings.connection, LIMITS, ui, clock)?;
     let secret = settings.client_secret.read("client secret").await?;
     let provider = oidc::discover(&http, settings, Some(cache), clock.now()).await?;
     let client = Client { settings, provider: &provider, http: &http, secret: secret.as_ref() };
@@ -180,7 +182,7 @@ async fn revoke(session: Session<'_>, cache: &Cache, entry: &Entry) -> Result<Re
             // Access tokens that nobody keeps track of cannot be revoked (§2.2.1).
             Err(GrantError::Refused(refusal)) if refusal.error == "unsupported_token_type" => {}
             Err(GrantError::Refused(refusal)) => {
-                return Err(refusal.explained("the provider refused to revoke them", settings));
+                return Err(refusal.explained("the provider refused it", settings));
             }
             Err(GrantError::Failed(error)) => return Err(error),
         }
@@ -193,3 +195,9 @@ fn warn(ui: Ui, error: &Error) {
     let why = [&[error.message().to_owned()], error.causes()].concat().join(": ");
     ui.warning(format!("the tokens could not be revoked, so a copy would be good until they end: {why}"));
 }
+
+/// Nobody wants to wait long for leaving.
+const LIMITS: Limits = Limits { exchange: Duration::from_secs(10), patience: Duration::from_secs(2), ..Limits::USUAL };
+
+#[cfg(test)]
+mod tests;

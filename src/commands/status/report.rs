@@ -10,7 +10,7 @@ use crate::cache::{Entry, Found, Person, Token};
 use crate::commands::shell_word;
 use crate::configured::{All, Known, Target};
 use crate::error::{Error, printable};
-use crate::kubeconfig::{ExecUser, Kubeconfig, OtherUser};
+use crate::kubeconfig::{ClusterEntry, ExecUser, Kubeconfig, OtherUser};
 use crate::options::TokenType;
 use crate::settings::{Identity, Subject};
 
@@ -38,6 +38,10 @@ pub(super) struct Context {
     pub(super) name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cluster: Option<String>,
+    /// The kubeconfig file that the user stands in.
+    pub(super) file: String,
     /// Where the user signs in without this program: `a client certificate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signs_in_with: Option<String>,
@@ -157,11 +161,29 @@ pub(super) struct ClusterReport {
 
 impl Context {
     pub(super) fn of(user: &ExecUser) -> Self {
-        Self { name: user.context.clone(), user: Some(user.name.clone()), signs_in_with: None }
+        let ExecUser { name, context, file, cluster, .. } = user;
+        Self::named(Some(name), context.as_ref(), cluster.as_ref(), file, None)
     }
 
     pub(super) fn of_other(user: &OtherUser) -> Self {
-        Self { name: user.context.clone(), user: user.name.clone(), signs_in_with: Some(user.way.clone()) }
+        let OtherUser { name, context, file, way, cluster } = user;
+        Self::named(name.as_ref(), context.as_ref(), cluster.as_ref(), file, Some(way))
+    }
+
+    fn named(
+        user: Option<&String>,
+        context: Option<&String>,
+        cluster: Option<&ClusterEntry>,
+        file: &Path,
+        way: Option<&String>,
+    ) -> Self {
+        Self {
+            name: context.map(printable),
+            user: user.map(printable),
+            cluster: cluster.map(|cluster| printable(&cluster.name)),
+            file: printable(&file.display()),
+            signs_in_with: way.map(printable),
+        }
     }
 }
 

@@ -213,11 +213,11 @@ fn contexts_of_others_are_told_of_plainly() {
     let told = |context| home.printed(&home.report(&[context]), Format::Text).lines().next().unwrap().to_owned();
     assert_eq!(
         told("kind"),
-        "the user `certificate` of the context `kind` signs in with a client certificate: there is nothing to sign in to here"
+        "the user `certificate` of the context `kind` (in /home/jane/.kube/config) signs in with a client certificate: there is nothing to sign in to here"
     );
     assert_eq!(
         told("cloud"),
-        "the user `cloud` of the context `cloud` signs in with the program `aws`: there is nothing to sign in to here"
+        "the user `cloud` of the context `cloud` (in /home/jane/.kube/config) signs in with the program `aws`: there is nothing to sign in to here"
     );
     assert_eq!(home.meant(&["bad"]).err().unwrap().message(), "`--issuer-url` is not https: `http://id.example.com`");
 }

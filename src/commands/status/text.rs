@@ -26,7 +26,7 @@ fn other_way(context: &Context) -> Option<String> {
     let of = context.name.as_ref().map(|name| format!("the context `{name}`")).unwrap_or_default();
     let user = context.user.as_ref().map(|user| format!("the user `{user}`")).unwrap_or_default();
     let who = [user, of].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" of ");
-    Some(format!("{who} signs in with {way}: there is nothing to sign in to here\n"))
+    Some(format!("{who} (in {}) signs in with {way}: there is nothing to sign in to here\n", context.file))
 }
 
 fn cluster(cluster: &ClusterReport) -> String {

@@ -125,6 +125,7 @@ fn unauthorized(cluster: &ClusterEntry, token: &Secret) -> Error {
             claims.expires.map_or_else(|| "an unknown time".to_owned(), |expires| expires.to_string()),
         ))
         .hint("compare issuer and audience, character for character, with the API server's `--oidc-issuer-url` and `--oidc-client-id`")
+        .hint("is it the token that the cluster wants? `--token-type id` or `--token-type access` chooses")
         .hint("the API server's log says why it refused the token")
 }
 

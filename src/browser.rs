@@ -43,6 +43,8 @@ pub(crate) struct Opened {
     rest: vec::IntoIter<Launcher>,
     variables: Variables,
     url: String,
+    /// Why those before did not do.
+    reasons: Vec<String>,
 }
 
 /// The way to open a browser here, or in a few words why there is none.
@@ -186,8 +188,11 @@ impl Opener {
             variables: self.variables.clone(),
             // A quote could end the text that holds it.
             url: url.as_str().replace('\'', "%27"),
+            reasons: Vec::new(),
         };
-        opened.start_next().map_err(|causes| causes.iter().fold(cannot_open(), Error::cause))?;
+        if !opened.start_next() {
+            return Err(cannot_open().cause(opened.reasons.join(", ")));
+        }
         Ok(opened)
     }
 }
@@ -197,38 +202,35 @@ fn cannot_open() -> Error {
 }
 
 impl Opened {
-    /// Comes to an end only if no browser opened: the program failed, and so did those after it. One
-    /// that ends well, or not at all, has done what it can.
+    /// Comes to an end only if no browser opened: the program failed, and so did those after it. Then
+    /// it says how. One that ends well, or not at all, has done what it can.
     pub(crate) async fn failed(&mut self) -> String {
-        loop {
-            let Some((program, child)) = &mut self.running else {
-                return std::future::pending().await;
-            };
+        while let Some((program, child)) = &mut self.running {
             let reason = match child.wait().await {
-                Ok(status) if status.success() => return std::future::pending().await,
+                Ok(status) if status.success() => break,
                 Ok(status) => format!("`{program}` failed ({status})"),
                 Err(error) => format!("`{program}` cannot be watched: {error}"),
             };
-            if self.start_next().is_err() {
-                self.running = None;
-                return reason;
+            self.reasons.push(reason);
+            if !self.start_next() {
+                return self.reasons.join(", ");
             }
         }
+        std::future::pending().await
     }
 
-    /// Starts the next program that can be started; else says of each why it could not.
-    fn start_next(&mut self) -> Result<(), Vec<String>> {
-        let mut causes = Vec::new();
+    /// Starts the next program that can be started, if there is one.
+    fn start_next(&mut self) -> bool {
         for launcher in self.rest.by_ref() {
             match launcher.start(&self.url, &self.variables) {
                 Ok(running) => {
                     self.running = running;
-                    return Ok(());
+                    return true;
                 }
-                Err(cause) => causes.push(cause),
+                Err(reason) => self.reasons.push(reason),
             }
         }
-        Err(causes)
+        false
     }
 }
 

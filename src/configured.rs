@@ -78,13 +78,13 @@ pub(crate) fn target(
         Meant::Nothing => Error::settings("no provider is named, and the kubeconfig has no current context"),
     };
     let contexts: Vec<String> = kubeconfig.exec_users().into_iter().filter_map(|user| user.context).collect();
-    let error = match contexts.first().and_then(|context| shlex::try_quote(context).ok()) {
-        Some(context) => {
-            error.hint(format!("choose a context with a provider: `kubectl headlamp {verb} --context {context}`"))
-        }
-        None => error,
-    };
-    Err(error.hint(format!("or name the provider: `kubectl headlamp {verb} --issuer-url <url> --client-id <id>`")))
+    let named = format!("`kubectl headlamp {verb} --issuer-url <url> --client-id <id>`");
+    Err(match contexts.first().and_then(|context| shlex::try_quote(context).ok()) {
+        Some(context) => error
+            .hint(format!("choose a context with a provider: `kubectl headlamp {verb} --context {context}`"))
+            .hint(format!("or name the provider: {named}")),
+        None => error.hint(format!("name the provider: {named}")),
+    })
 }
 
 /// The user and the context, for messages.
@@ -262,9 +262,6 @@ users:
         );
         let error = asked("{}", "").err().unwrap();
         assert_eq!(error.message(), "no provider is named, and the kubeconfig has no current context");
-        assert_eq!(
-            error.hints(),
-            ["or name the provider: `kubectl headlamp login --issuer-url <url> --client-id <id>`"]
-        );
+        assert_eq!(error.hints(), ["name the provider: `kubectl headlamp login --issuer-url <url> --client-id <id>`"]);
     }
 }

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::cache::{Entry, Person, Token};
 use crate::configured::settings_of_entry;
+use crate::http::tests::{Server, answer};
 use crate::secret::Secret;
 
 const KUBECONFIG: &str = r#"
@@ -66,9 +67,13 @@ struct Home {
 
 impl Home {
     fn new() -> Self {
+        Self::with(KUBECONFIG)
+    }
+
+    fn with(kubeconfig: &str) -> Self {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join(".kube")).unwrap();
-        fs::write(folder.path().join(".kube/config"), KUBECONFIG).unwrap();
+        fs::write(folder.path().join(".kube/config"), kubeconfig).unwrap();
         let environment = Environment::from([("HOME", folder.path().to_str().unwrap())]);
         Self { folder, environment }
     }
@@ -232,4 +237,58 @@ fn a_session_that_nothing_configures_is_listed_with_the_flags_to_renew_it() {
     let other = report.sessions.iter().find(|session| session.client_id.as_deref() == Some("other client")).unwrap();
     assert_eq!(other.login, "kubectl headlamp login --issuer-url https://id.example.com --client-id 'other client'");
     assert_eq!((other.state, other.configured_by.len()), (State::Expired, 0));
+}
+
+/// A cluster that answers so, and a home folder whose contexts lead there.
+fn cluster(status: &str, body: &str) -> (Server, Home) {
+    let server = Server::answering(vec![answer(status, "Content-Type: application/json\r\n", body)]);
+    let home = Home::with(&KUBECONFIG.replace("https://one.example.com", &format!("http://127.0.0.1:{}", server.port)));
+    (server, home)
+}
+
+fn verified(home: &Home, context: &[&str]) -> Result<ClusterReport> {
+    verify(&home.meant(context)?, Ui::new(), &home.environment, Clock::fixed(|| at("2026-11-24T12:00:00Z")))
+}
+
+#[test]
+fn the_cluster_is_asked_with_the_cached_token() {
+    let review = r#"{"status":{"userInfo":{"username":"oidc:jane","groups":["dev","system:authenticated"]}}}"#;
+    let (server, home) = cluster("201 Created", review);
+    Home::keep(&home.settings("jane"), |entry| {
+        entry.refresh_token = None;
+        entry.id_token.as_mut().unwrap().expires = at("2026-11-24T12:00:30Z");
+    });
+    let cluster = verified(&home, &[]).unwrap();
+    assert!(server.requests().concat().to_lowercase().contains("authorization: bearer eyj.secret.token"));
+    let report = Report { cluster: Some(cluster), ..home.report(&[]) };
+    let text = home.printed(&report, Format::Text);
+    let expected = format!(
+        "the cluster `one` (http://127.0.0.1:{}) knows you as `oidc:jane`, in the groups `dev`, `system:authenticated`",
+        server.port
+    );
+    assert_eq!(text.lines().next(), Some(expected.as_str()));
+    let json: serde_json::Value = serde_json::from_str(&home.printed(&report, Format::Json)).unwrap();
+    assert_eq!(json.pointer("/cluster/username"), Some(&"oidc:jane".into()));
+}
+
+#[test]
+fn a_cluster_that_refuses_the_token_is_an_error_with_what_the_token_says() {
+    let (_server, home) = cluster("401 Unauthorized", "{}");
+    Home::keep(&home.settings("jane"), |_| {});
+    let error = verified(&home, &[]).unwrap_err();
+    assert!(error.message().contains("does not accept the token"), "{error}");
+    assert!(!error.hints().is_empty());
+}
+
+#[test]
+fn without_a_token_nobody_is_asked_anything() {
+    let (server, home) = cluster("201 Created", "{}");
+    assert_eq!(verified(&home, &[]).unwrap_err().kind(), Kind::SignInNeeded);
+    Home::keep(&home.settings("jane"), |entry| {
+        entry.refresh_token = None;
+        entry.id_token.as_mut().unwrap().expires = at("2026-11-24T12:00:00Z");
+    });
+    assert_eq!(verified(&home, &[]).unwrap_err().kind(), Kind::SignInNeeded);
+    assert_eq!(verified(&home, &["kind"]).unwrap_err().message(), "there is no token to ask the cluster with");
+    assert!(server.requests().is_empty());
 }

@@ -3,12 +3,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jiff::{SignedDuration, Timestamp};
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::cache::Person;
+use crate::json_object::JsonObject;
 use crate::secret::Secret;
 
 /// The claims of a token that we make use of. Each is absent where it is missing or makes no sense.
@@ -27,25 +26,25 @@ pub(crate) fn read_untrusted(token: &Secret) -> Option<Claims> {
 }
 
 impl Claims {
-    pub(crate) fn of(payload: &Object) -> Self {
+    pub(crate) fn of(payload: &JsonObject) -> Self {
         Self {
             expires: payload.time("exp"),
-            issuer: payload.text("iss"),
-            audience: payload.texts("aud"),
+            issuer: text(payload, "iss"),
+            audience: texts(payload, "aud"),
             person: person(payload),
         }
     }
 }
 
 /// Whom the token is about; nobody without a subject.
-fn person(payload: &Object) -> Option<Person> {
+fn person(payload: &JsonObject) -> Option<Person> {
     Some(Person {
-        subject: payload.text("sub")?,
-        name: payload.text("name"),
-        email: payload.text("email"),
-        username: payload.text("preferred_username").or_else(|| payload.text("upn")),
-        groups: payload.texts("groups"),
-        tenant: payload.text("tid"),
+        subject: text(payload, "sub")?,
+        name: text(payload, "name"),
+        email: text(payload, "email"),
+        username: text(payload, "preferred_username").or_else(|| text(payload, "upn")),
+        groups: texts(payload, "groups"),
+        tenant: text(payload, "tid"),
     })
 }
 
@@ -56,62 +55,23 @@ pub(crate) fn parts(token: &str) -> Option<[&str; 3]> {
     parts.next().is_none().then_some(three)
 }
 
-/// A JSON object, as header and payload of a JWT are. The error is a reason in words, without the
-/// content.
-pub(crate) fn object(part: &str) -> Result<Object, &'static str> {
+/// A JSON object, as header and payload of a JWT are, or what it is instead.
+pub(crate) fn object(part: &str) -> Result<JsonObject, &'static str> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| "not base64url")?;
-    serde_json::from_slice(&json).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => "not a JSON object, or a name stands in it twice",
-        _ => "not JSON",
-    })
+    JsonObject::parse(&json)
 }
 
-/// A JSON object in which no name stands twice (RFC 7519 §4, RFC 7517 §4): two readers could
-/// understand two things.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub(crate) struct Object(Map<String, Value>);
+/// A text that is not empty and of a sensible length.
+fn text(payload: &JsonObject, name: &str) -> Option<String> {
+    sensible(payload.value(name)?)
+}
 
-impl Object {
-    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
-    }
-
-    pub(crate) fn into_value(self) -> Value {
-        Value::Object(self.0)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
-        self.0.iter()
-    }
-
-    /// A text that is not empty and of a sensible length.
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        sensible(self.get(name)?)
-    }
-
-    /// One text, or a list of them. What is no text in a list is left out, and what is too much.
-    pub(crate) fn texts(&self, name: &str) -> Vec<String> {
-        match self.get(name) {
-            Some(Value::Array(values)) => values.iter().filter_map(sensible).take(LONGEST_LIST).collect(),
-            Some(value) => sensible(value).into_iter().collect(),
-            None => Vec::new(),
-        }
-    }
-
-    /// Seconds since 1970 (RFC 7519 §2): whole, with a fraction, or, against the RFC, as a text.
-    /// What no calendar can hold is no time.
-    pub(crate) fn time(&self, name: &str) -> Option<Timestamp> {
-        let since_1970 = match self.get(name)? {
-            Value::Number(number) => match number.as_i64() {
-                Some(seconds) => SignedDuration::from_secs(seconds),
-                None => SignedDuration::try_from_secs_f64(number.as_f64()?).ok()?,
-            },
-            Value::String(text) => SignedDuration::try_from_secs_f64(text.parse().ok()?).ok()?,
-            _ => return None,
-        };
-        let seconds = since_1970.as_secs();
-        Timestamp::from_second(seconds).ok().filter(|_| seconds > 0)
+/// One text, or a list of them. What is no text in a list is left out, and what is too much.
+pub(crate) fn texts(payload: &JsonObject, name: &str) -> Vec<String> {
+    match payload.value(name) {
+        Some(Value::Array(values)) => values.iter().filter_map(sensible).take(LONGEST_LIST).collect(),
+        Some(value) => sensible(value).into_iter().collect(),
+        None => Vec::new(),
     }
 }
 
@@ -124,30 +84,6 @@ fn sensible(value: &Value) -> Option<String> {
 const LONGEST_TEXT: usize = 2048;
 /// Groups and audiences: more cannot be shown, and the cache file has a size limit.
 const LONGEST_LIST: usize = 1000;
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Object;
-
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Object, A::Error> {
-                let mut object = Map::new();
-                while let Some((name, value)) = members.next_entry::<String, Value>()? {
-                    if object.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a name stands twice"));
-                    }
-                }
-                Ok(Object(object))
-            }
-        }
-        deserializer.deserialize_map(Members)
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -267,7 +203,7 @@ mod tests {
             names in proptest::collection::vec("exp|iss|aud|sub|name|email|upn|groups|tid|.{0,5}", 0..8),
             values in proptest::collection::vec(any_json(), 8),
         ) {
-            let payload: Map<String, Value> = names.into_iter().zip(values).collect();
+            let payload: serde_json::Map<String, Value> = names.into_iter().zip(values).collect();
             prop_assert!(read(&Value::from(payload).to_string()).is_some());
         }
     }

@@ -19,10 +19,11 @@ use openidconnect::{
 use serde_json::{Value, json};
 
 use crate::cache::{Person, Token};
-use crate::claims::{self, Object};
+use crate::claims;
 pub(crate) use crate::claims::{Claims, read_untrusted};
 use crate::entra::preset as entra;
 use crate::error::{Error, Result};
+use crate::json_object::JsonObject;
 use crate::oidc::Provider;
 pub(crate) use crate::rejection::Rejection;
 use crate::secret::Secret;
@@ -153,7 +154,7 @@ fn check_authorized_party(claims: &CoreIdTokenClaims, client_id: &str) -> Result
 
 fn check_times(
     claims: &CoreIdTokenClaims,
-    payload: &Object,
+    payload: &JsonObject,
     expectation: &Expectation<'_>,
     now: Timestamp,
 ) -> Result<(), Rejection> {
@@ -168,7 +169,7 @@ fn check_times(
     if expectation.nonce.is_some() && now.duration_since(issued) > OLDEST_AT_SIGN_IN {
         return Err(Rejection::Old { issued, now });
     }
-    let positive = payload.get("nbf").and_then(Value::as_f64).is_some_and(|seconds| seconds > 0.0);
+    let positive = payload.value("nbf").and_then(Value::as_f64).is_some_and(|seconds| seconds > 0.0);
     let from = payload.time("nbf").unwrap_or(Timestamp::MAX);
     if positive && from > latest {
         return Err(Rejection::NotYet { claim: "nbf", from, now });
@@ -212,8 +213,8 @@ fn checked_subject(claims: &CoreIdTokenClaims, expected: Option<&str>) -> Result
 
 /// A token before it is verified: for what the library has to be told, and for messages.
 struct Unverified {
-    header: Object,
-    payload: Object,
+    header: JsonObject,
+    payload: JsonObject,
 }
 
 impl Unverified {
@@ -228,20 +229,20 @@ impl Unverified {
         };
         let header = claims::object(header).map_err(|how| malformed("header", how))?;
         let payload = claims::object(payload).map_err(|how| malformed("payload", how))?;
-        let algorithm = header.get("alg").and_then(Value::as_str);
+        let algorithm = header.value("alg").and_then(Value::as_str);
         if !ALGORITHMS.iter().any(|(name, _)| Some(*name) == algorithm) {
             return Err(Rejection::Algorithm(algorithm.unwrap_or_default().to_owned()));
         }
-        let text = |name| payload.get(name).is_some_and(Value::is_string);
-        let number = |name| payload.get(name).is_some_and(Value::is_number);
+        let text = |name| payload.value(name).is_some_and(Value::is_string);
+        let number = |name| payload.value(name).is_some_and(Value::is_number);
         for (name, good) in [("iss", text("iss")), ("sub", text("sub")), ("exp", number("exp")), ("iat", number("iat"))]
         {
             if !good {
-                let how = if payload.get(name).is_some() { "of the wrong type" } else { "missing" };
+                let how = if payload.value(name).is_some() { "of the wrong type" } else { "missing" };
                 return Err(malformed(&format!("claim `{name}`"), how));
             }
         }
-        if payload.get("nbf").is_some_and(|from| !from.is_number() && !from.is_null()) {
+        if payload.value("nbf").is_some_and(|from| !from.is_number() && !from.is_null()) {
             return Err(malformed("claim `nbf`", "of the wrong type"));
         }
         Ok(Self { header, payload })
@@ -253,7 +254,7 @@ impl Unverified {
             return Ok(template.to_owned());
         }
         match self.payload.text("tid").filter(|tenant| entra::is_guid(tenant)) {
-            Some(tenant) => Ok(template.replace(TENANT, &tenant)),
+            Some(tenant) => Ok(template.replace(TENANT, tenant)),
             None => Err(Rejection::NoTenant),
         }
     }
@@ -275,18 +276,21 @@ impl Unverified {
 
     fn rejection(&self, error: ClaimsVerificationError, issuer: &str, client_id: &str, now: Timestamp) -> Rejection {
         match error {
-            ClaimsVerificationError::InvalidIssuer(_) => {
-                Rejection::Issuer { expected: issuer.to_owned(), found: self.payload.text("iss").unwrap_or_default() }
-            }
+            ClaimsVerificationError::InvalidIssuer(_) => Rejection::Issuer {
+                expected: issuer.to_owned(),
+                found: self.payload.text("iss").unwrap_or_default().to_owned(),
+            },
             ClaimsVerificationError::InvalidAudience(_) => {
-                Rejection::Audience { expected: client_id.to_owned(), found: self.payload.texts("aud") }
+                Rejection::Audience { expected: client_id.to_owned(), found: claims::texts(&self.payload, "aud") }
             }
             ClaimsVerificationError::Expired(_) => {
                 Rejection::Expired { at: self.payload.time("exp").unwrap_or_default(), now }
             }
             ClaimsVerificationError::InvalidNonce(_) => Rejection::Nonce,
             ClaimsVerificationError::SignatureVerification(error) => match error {
-                SignatureVerificationError::NoMatchingKey => Rejection::NoMatchingKey(self.header.text("kid")),
+                SignatureVerificationError::NoMatchingKey => {
+                    Rejection::NoMatchingKey(self.header.text("kid").map(str::to_owned))
+                }
                 SignatureVerificationError::AmbiguousKeyId(_) => Rejection::AmbiguousKey,
                 SignatureVerificationError::CryptoError(_) => Rejection::BadSignature,
                 SignatureVerificationError::InvalidKey(how) => Rejection::UnusableKey(how),

@@ -1,32 +1,43 @@
 //! JSON objects that others send. They are read member by member, so that an odd one does not lose
-//! the rest, and refused when one member stands twice, because readers differ on which of the two
-//! counts (RFC 8259 §4).
+//! the rest, and refused when one member stands twice, at any depth, because readers differ on which
+//! of the two counts (RFC 8259 §4, RFC 7515 §4, RFC 7517 §4, RFC 7519 §4).
 
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use jiff::{SignedDuration, Timestamp};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// An object's members.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub(crate) struct JsonObject(Map<String, Value>);
 
 impl JsonObject {
-    /// The object, or what the text is instead. The reason quotes none of it: it may be secret.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    /// The object, or what the text is instead: the rest of a sentence that begins with "it is".
+    /// Nothing of the text is quoted: it may be secret.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         match serde_json::from_slice(bytes) {
             Ok(Unique(Value::Object(members))) => Ok(Self(members)),
-            Ok(Unique(_)) => Err("it is JSON, but not an object".to_owned()),
-            Err(_) if bytes.trim_ascii_start().starts_with(b"<") => Err("it is a web page".to_owned()),
-            Err(_) if bytes.is_empty() => Err("it is empty".to_owned()),
-            Err(error) if error.is_data() => {
-                Err(format!("a member stands twice in it, at line {}, column {}", error.line(), error.column()))
-            }
-            Err(error) => Err(format!("it is not JSON, from line {}, column {} on", error.line(), error.column())),
+            Ok(Unique(_)) => Err("JSON, but not an object"),
+            Err(_) if bytes.trim_ascii_start().starts_with(b"<") => Err("a web page"),
+            Err(_) if bytes.is_empty() => Err("empty"),
+            Err(error) if error.is_data() => Err("JSON in which a name stands twice"),
+            Err(_) => Err("not JSON"),
         }
     }
 
+    pub(crate) fn into_value(self) -> Value {
+        Value::Object(self.0)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.0.iter()
+    }
+
+    /// A member that is not `null`.
     pub(crate) fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
@@ -46,14 +57,38 @@ impl JsonObject {
         self.value(name).is_some_and(|value| *value == Value::Bool(true))
     }
 
-    /// A number of seconds, which some providers send as a string; a negative one is none.
+    /// A number of seconds, which some providers send as a text; a negative one is none.
     pub(crate) fn seconds(&self, name: &str) -> Option<Duration> {
-        let seconds = match self.value(name)? {
-            Value::Number(number) => number.as_f64()?,
-            Value::String(text) => text.trim().parse().ok()?,
-            _ => return None,
-        };
+        let seconds = self.number(name)?;
         Duration::try_from_secs_f64(f64::max(seconds, 0.0)).ok()
+    }
+
+    /// Seconds since 1970 (RFC 7519 §2): whole, with a fraction, or, against the RFC, as a text.
+    /// What no calendar can hold is no time.
+    pub(crate) fn time(&self, name: &str) -> Option<Timestamp> {
+        let since_1970 = match self.value(name)?.as_i64() {
+            Some(seconds) => SignedDuration::from_secs(seconds),
+            None => SignedDuration::try_from_secs_f64(self.number(name)?).ok()?,
+        };
+        let seconds = since_1970.as_secs();
+        Timestamp::from_second(seconds).ok().filter(|_| seconds > 0)
+    }
+
+    fn number(&self, name: &str) -> Option<f64> {
+        match self.value(name)? {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Unique::deserialize(deserializer)? {
+            Unique(Value::Object(members)) => Ok(Self(members)),
+            Unique(_) => Err(D::Error::custom("not an object")),
+        }
     }
 }
 
@@ -117,7 +152,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         let mut object = Map::new();
         while let Some((name, Unique(value))) = members.next_entry::<String, Unique>()? {
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member stands twice"));
+                return Err(A::Error::custom("a name stands twice"));
             }
         }
         Ok(object.into())
@@ -151,15 +186,15 @@ mod tests {
     #[test]
     fn what_is_no_object_is_named_and_not_quoted() {
         let reason = |text: &str| JsonObject::parse(text.as_bytes()).unwrap_err();
-        assert_eq!(reason("\n <html>s3cret"), "it is a web page");
-        assert_eq!(reason("\"s3cret\""), "it is JSON, but not an object");
-        assert_eq!(reason(""), "it is empty");
-        assert_eq!(reason("{\"a\":s3cret}"), "it is not JSON, from line 1, column 6 on");
-        assert_eq!(reason("\u{feff}{}"), "it is not JSON, from line 1, column 1 on");
-        assert!(reason("{\"a\":1,\"a\":1}").starts_with("a member stands twice"));
-        assert!(reason("{\"a\":[{\"b\":1,\"b\":2}]}").starts_with("a member stands twice"));
-        assert!(reason(&"[".repeat(5000)).starts_with("it is not JSON"));
-        assert!(reason(&"{\"a\":".repeat(5000)).starts_with("it is not JSON"));
+        assert_eq!(reason("\n <html>s3cret"), "a web page");
+        assert_eq!(reason("\"s3cret\""), "JSON, but not an object");
+        assert_eq!(reason(""), "empty");
+        assert_eq!(reason("{\"a\":s3cret}"), "not JSON");
+        assert_eq!(reason("\u{feff}{}"), "not JSON");
+        assert_eq!(reason("{\"a\":1,\"a\":1}"), "JSON in which a name stands twice");
+        assert_eq!(reason("{\"a\":[{\"b\":1,\"b\":2}]}"), "JSON in which a name stands twice");
+        assert_eq!(reason(&"[".repeat(5000)), "not JSON");
+        assert_eq!(reason(&"{\"a\":".repeat(5000)), "not JSON");
     }
 
     proptest! {

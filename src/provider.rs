@@ -69,7 +69,7 @@ async fn fetch_metadata(http: &Http, issuer: &str, now: Timestamp) -> Result<(Me
         return Err(no_provider(issuer).cause(format!("`{}` from `{}`", response.status(), http::shown(&location))));
     }
     let document = JsonObject::parse(response.body()).map_err(|reason| {
-        no_provider(issuer).cause(format!("what `{}` answers cannot be read: {reason}", http::shown(&location)))
+        no_provider(issuer).cause(format!("what `{}` answers cannot be read: it is {reason}", http::shown(&location)))
     })?;
     Ok((Metadata::of(&document, issuer)?, lifetime(response.headers())))
 }
@@ -87,7 +87,8 @@ async fn fetch_keys(http: &Http, location: &Url, now: Timestamp) -> Result<(KeyS
     if response.status() != StatusCode::OK {
         return Err(no_keys(&format!("the answer is `{}`", response.status())));
     }
-    let keys = JsonObject::parse(response.body()).and_then(|document| signing_key::key_set(&document));
+    let document = JsonObject::parse(response.body()).map_err(|reason| no_keys(&format!("the answer is {reason}")))?;
+    let keys = signing_key::key_set(&document);
     Ok((keys.map_err(|reason| no_keys(&reason))?, lifetime(response.headers())))
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn answer(
     match object {
         Ok(object) if status.is_success() => Ok(object),
         Ok(_) => Err(meaningless(url, status, "it does not say why")),
-        Err(reason) => Err(meaningless(url, status, &reason)),
+        Err(reason) => Err(meaningless(url, status, &format!("it is {reason}"))),
     }
 }
 

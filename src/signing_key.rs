@@ -10,7 +10,6 @@ use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::claims::Object;
 use crate::json_object::JsonObject;
 
 /// The keys of a provider, as its `jwks_uri` lists them. A key that cannot be read is left out.
@@ -30,14 +29,14 @@ pub(crate) fn key_set(document: &JsonObject) -> Result<KeySet, String> {
 pub(crate) struct SigningKey {
     key: CoreJsonWebKey,
     /// All that the provider says of the key; it is written as it was read.
-    source: Object,
+    source: JsonObject,
 }
 
 impl SigningKey {
     /// Whether a token of this issuer may be signed with the key, where the provider's issuer is a
     /// template: Entra ID's keys for several tenants say for which one each is, or for all.
     pub(crate) fn is_for(&self, issuer: &str, template: &str) -> bool {
-        match self.source.get("issuer") {
+        match self.source.value("issuer") {
             None => true,
             Some(named) => named == issuer || named == template,
         }
@@ -45,7 +44,7 @@ impl SigningKey {
 
     /// Why the key is not to be used, if so.
     fn defect(&self) -> Option<String> {
-        if ["d", "p", "k"].iter().any(|part| self.source.get(part).is_some()) {
+        if ["d", "p", "k"].iter().any(|part| self.source.value(part).is_some()) {
             return Some("its secret part is public".to_owned());
         }
         let bits = modulus_bits(&self.source).filter(|_| *self.key.key_type() == CoreJsonWebKeyType::RSA)?;
@@ -53,8 +52,8 @@ impl SigningKey {
     }
 
     fn may_verify(&self) -> bool {
-        match self.source.get("key_ops") {
-            None | Some(Value::Null) => true,
+        match self.source.value("key_ops") {
+            None => true,
             Some(operations) => operations.as_array().is_some_and(|list| list.iter().any(|one| one == "verify")),
         }
     }
@@ -65,9 +64,9 @@ const MOST_KEYS: usize = 100;
 const SMALLEST_MODULUS: usize = 2048;
 
 /// The length of an RSA modulus in bits, leading zeros not counted; nothing where it cannot be read.
-fn modulus_bits(key: &Object) -> Option<usize> {
+fn modulus_bits(key: &JsonObject) -> Option<usize> {
     use base64::Engine;
-    let modulus = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(key.get("n")?.as_str()?).ok()?;
+    let modulus = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(key.text("n")?).ok()?;
     let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
     let first = modulus.get(zeros)?;
     Some((modulus.len() - zeros) * 8 - first.leading_zeros() as usize)
@@ -75,7 +74,7 @@ fn modulus_bits(key: &Object) -> Option<usize> {
 
 impl<'de> Deserialize<'de> for SigningKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let source = Object::deserialize(deserializer)?;
+        let source = JsonObject::deserialize(deserializer)?;
         let mut read = source.clone().into_value();
         // RFC 9864's name for what the library knows as EdDSA.
         if let Some(algorithm) = read.get_mut("alg").filter(|algorithm| *algorithm == "Ed25519") {
@@ -113,7 +112,7 @@ impl JsonWebKey for SigningKey {
     }
 
     fn new_symmetric(key: Vec<u8>) -> Self {
-        Self { key: CoreJsonWebKey::new_symmetric(key), source: Object::default() }
+        Self { key: CoreJsonWebKey::new_symmetric(key), source: JsonObject::default() }
     }
 
     fn verify_signature(

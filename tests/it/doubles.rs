@@ -44,7 +44,7 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 #[test]
 fn the_leak_check_finds_a_secret_wherever_it_is_written() {
     let sandbox = Sandbox::new(BINARY);
-    let (_provider, code) = provider_with_a_code(&sandbox);
+    let (provider, code) = provider_with_a_code(&sandbox);
     let half = &code[..24];
     for (script, place) in [
         (format!("echo {code}"), "stdout"),
@@ -56,9 +56,9 @@ fn the_leak_check_finds_a_secret_wherever_it_is_written() {
     ] {
         let sandbox = Sandbox::new(BINARY);
         sandbox.play(headlamp_test_support::Play::Ignore);
-        sandbox.know(&_provider);
+        sandbox.know(&provider);
         let leak = shell(&sandbox, &script).expect_err(&script);
-        assert!(leak.contains(&format!("Code in ")) && leak.contains(place), "{script}: {leak}");
+        assert!(leak.contains("Code in ") && leak.contains(place), "{script}: {leak}");
     }
 }
 
@@ -109,7 +109,8 @@ fn the_use_of_a_replaced_refresh_token_ends_the_grant() {
     };
     let refresh = |old: &str| request(&format!("grant_type=refresh_token&client_id=kubernetes&refresh_token={old}"));
     let password = "username=jane@example.com&password=correct+horse+battery+staple";
-    let (_, first) = request(&format!("grant_type=password&client_id=kubernetes&scope=openid+offline_access&{password}"));
+    let (_, first) =
+        request(&format!("grant_type=password&client_id=kubernetes&scope=openid+offline_access&{password}"));
     let (status, second) = refresh(&first);
     assert_eq!(status, 200);
     assert_eq!(refresh(&first).0, 400);
@@ -131,8 +132,11 @@ fn the_browser_signs_in_by_a_page_and_by_a_form() {
     let receiver = Provider::start();
     provider.set(|behaviour| behaviour.redirects.push(format!("{}/nowhere", receiver.issuer())));
     for mode in ["query", "form_post"] {
-        let pairs: Vec<(String, String)> =
-            url.query_pairs().filter(|(name, _)| name != "redirect_uri" && name != "response_mode").map(|(name, value)| (name.into(), value.into())).collect();
+        let pairs: Vec<(String, String)> = url
+            .query_pairs()
+            .filter(|(name, _)| name != "redirect_uri" && name != "response_mode")
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         url.query_pairs_mut()
             .clear()
             .extend_pairs(pairs)
@@ -141,8 +145,11 @@ fn the_browser_signs_in_by_a_page_and_by_a_form() {
         let page = Browser::new().clicking().open(url.as_str()).unwrap();
         assert_eq!(page.status, 404);
     }
-    let came: Vec<(String, Option<String>)> =
-        receiver.requests(Endpoint::Other).iter().map(|request| (request.method.clone(), request.parameter("state"))).collect();
+    let came: Vec<(String, Option<String>)> = receiver
+        .requests(Endpoint::Other)
+        .iter()
+        .map(|request| (request.method.clone(), request.parameter("state")))
+        .collect();
     let state = Some("a-state-of-a-test".to_owned());
     assert_eq!(came, [("GET".to_owned(), state.clone()), ("POST".to_owned(), state)]);
 }

@@ -40,6 +40,7 @@ pub enum Endpoint {
 
 /// What the provider does. [`Provider::set`] changes it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Behaviour {
     /// The one client.
     pub client_id: String,

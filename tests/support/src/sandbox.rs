@@ -489,17 +489,14 @@ fn replace_times(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        match rest.get(..SHAPE.len()).filter(|part| fits(part)) {
-            Some(part) => {
-                rest = rest[part.len()..]
-                    .trim_start_matches(|character: char| character == '.' || character.is_ascii_digit());
-                rest = rest.strip_prefix('Z').unwrap_or(rest);
-                result.push_str("[TIME]");
-            }
-            None => {
-                result.push(first);
-                rest = &rest[first.len_utf8()..];
-            }
+        if let Some(part) = rest.get(..SHAPE.len()).filter(|part| fits(part)) {
+            let fraction = |character: char| character == '.' || character.is_ascii_digit();
+            rest = rest[part.len()..].trim_start_matches(fraction);
+            rest = rest.strip_prefix('Z').unwrap_or(rest);
+            result.push_str("[TIME]");
+        } else {
+            result.push(first);
+            rest = &rest[first.len_utf8()..];
         }
     }
     result

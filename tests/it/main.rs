@@ -10,6 +10,10 @@
 
 mod doubles;
 mod get_token;
+#[cfg(unix)]
+mod real_cluster;
+#[cfg(unix)]
+mod real_provider;
 
 /// The program under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_kubectl-headlamp");

@@ -1,28 +1,31 @@
-// The certified OpenID provider, on a loopback port. The first line of stdin is its settings; it
+// The certified OpenID provider, on any free port. The first line of stdin is its settings; it
 // prints {"issuer"} when it listens, then answers each further line, a command, with one line.
-// It ends when stdin does.
+// In between it prints {"kind", "secret"} for every secret, before whoever gets it does. It ends
+// when stdin does.
 //
-//   settings: {"key", "certificate"}   PEM, for TLS
+//   settings: {"host"}                 where it listens, and what its issuer's name is
+//             {"key", "certificate"}   PEM, for TLS
 //             {"clients"}              as of RFC 7591
 //             {"groups"}               whose member everybody is
 //             {"resource"}             what access tokens that are JWTs may be for (RFC 8707)
 //             {"steady"}               clients whose refresh tokens do not rotate
 //   {"do": "lifetime", "account", "seconds"}   how long this account's tokens live from now on
 //   {"do": "forget", "account"}                its grants are revoked, as an administrator would
-//   {"do": "report"}                           what was asked for, and every secret that was issued
+//   {"do": "report"}                           {"requests"}, all that were answered
 
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createServer } from 'node:https';
 import { createInterface } from 'node:readline';
-import Provider, { errors } from 'oidc-provider';
 
-console.info = console.warn; // stdout is for answers
+console.info = console.warn = () => {}; // its advice for production
+const { Provider, errors } = await import('oidc-provider');
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const settings = JSON.parse((await lines.next()).value);
 const seconds = new Map(); // by account
 const grants = [];
 const requests = [];
 const owners = new Map(); // whose each code and token is
+const secret = ['code', 'state', 'nonce', 'code_verifier', 'device_code', 'id_token', 'access_token', 'refresh_token'];
 
 const lifetime = (account) => seconds.get(account) ?? 3600;
 const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -68,29 +71,33 @@ const configuration = {
 };
 
 const server = createServer({ key: settings.key, cert: settings.certificate });
-await new Promise((resolve) => server.listen(0, 'localhost', resolve));
-const issuer = `https://localhost:${server.address().port}`;
+await new Promise((resolve) => server.listen(0, settings.host, resolve));
+const issuer = `https://${settings.host}:${server.address().port}`;
 const provider = new Provider(issuer, configuration);
 provider.on('server_error', (_, error) => console.error(error));
 provider.on('grant.saved', (grant) => grants.push(grant));
-provider.on('authorization.success', ({ oidc }, answer) => answer?.code && owners.set(answer.code, oidc.account.accountId));
+provider.on('authorization.success', ({ oidc }, answer) => tell(answer, oidc.account?.accountId));
 provider.use(async (ctx, next) => {
   await next();
   if (ctx.oidc) note(ctx);
 });
 server.on('request', provider.callback());
 
+function tell(parameters, owner) {
+  for (const kind of secret.filter((kind) => parameters?.[kind])) {
+    console.log(JSON.stringify({ kind, secret: parameters[kind] }));
+    if (owner) owners.set(parameters[kind], owner);
+  }
+}
+
 function note({ oidc, body, status }) {
   const { route, params = {}, client, account } = oidc;
-  const known = owners.get(params.refresh_token ?? params.code ?? oidc.body?.token);
-  const who = account?.accountId ?? known ?? null;
-  if (route === 'token' && status === 200) {
-    for (const name of ['id_token', 'access_token', 'refresh_token']) if (body[name]) owners.set(body[name], who);
-  }
-  if (route === 'device_authorization' && status === 200) owners.set(body.device_code, null);
-  if (['authorization', 'token', 'revocation', 'device_authorization'].includes(route)) {
-    requests.push({ route, client: client?.clientId, account: who, grant: params.grant_type, status, error: body?.error });
-  }
+  if (!['authorization', 'token', 'revocation', 'device_authorization'].includes(route)) return;
+  const known = owners.get(params.refresh_token ?? params.code ?? params.token);
+  const who = account?.accountId ?? known ?? params.login_hint;
+  tell(params);
+  tell(body, who);
+  requests.push({ route, client: client?.clientId, account: who, grant: params.grant_type, status, error: body?.error });
 }
 
 const commands = {
@@ -98,7 +105,7 @@ const commands = {
   forget: async ({ account }) => {
     for (const grant of grants.filter((grant) => grant.accountId === account)) await grant.destroy();
   },
-  report: () => ({ requests, secrets: [...owners.keys()] }),
+  report: () => ({ requests }),
 };
 
 console.log(JSON.stringify({ issuer }));

@@ -65,6 +65,12 @@ pub mod authority;
 pub mod browser;
 mod endpoints;
 pub mod provider;
+#[cfg(unix)]
+pub mod real;
+#[cfg(unix)]
+pub mod real_cluster;
+#[cfg(unix)]
+pub mod real_provider;
 pub mod run;
 pub mod sandbox;
 pub mod script;
@@ -80,6 +86,10 @@ pub use browser::{Browser, Visit};
 pub use provider::{
     AccessTokens, Approval, Behaviour, Device, Endpoint, Person, Provider, RefreshTokens, SignIn, Signature,
 };
+#[cfg(unix)]
+pub use real_cluster::RealCluster;
+#[cfg(unix)]
+pub use real_provider::RealProvider;
 pub use run::{Output, Run, Running};
 pub use sandbox::{Launcher, Play, Sandbox, wait_until};
 pub use script::{Answer, Gate};

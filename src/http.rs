@@ -109,7 +109,7 @@ impl Http {
             let outcome = self.attempt(&request).await;
             let wait = match &outcome {
                 Ok(response) if !is_unavailable(response.status()) || repeat == Repeat::IfUnsent => None,
-                Ok(response) => Some(retry_after(response.headers(), self.clock.now()).unwrap_or(jittered(pause))),
+                Ok(response) => retry_after(response.headers(), self.clock.now()).max(Some(jittered(pause))),
                 Err(fault) if fault.lasting || (fault.sent && repeat == Repeat::IfUnsent) => None,
                 Err(_) => Some(jittered(pause)),
             };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -34,6 +35,7 @@ pub(crate) fn build(settings: &ConnectionSettings, limits: &Limits, tls: bool) -
         .referer(false)
         .connect_timeout(limits.connect)
         .timeout(limits.exchange)
+        .pool_idle_timeout(IDLE)
         .no_proxy()
         .proxy(proxy)
         .tls_danger_accept_invalid_certs(settings.insecure_skip_tls_verify);
@@ -117,4 +119,7 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
         .map_err(|error| Error::settings(format!("cannot read {what} in `{}`", path.display())).caused_by(&error))
 }
 
+/// While a person signs in, something on the way may forget a connection in silence; the code must
+/// not be sent into it.
+const IDLE: Duration = Duration::from_secs(15);
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));

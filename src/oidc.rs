@@ -8,7 +8,7 @@
 use ::http::{Request, header};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use openidconnect::{PkceCodeChallenge, PkceCodeVerifier};
+use oauth2::{PkceCodeChallenge, PkceCodeVerifier};
 use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 

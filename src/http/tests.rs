@@ -213,6 +213,14 @@ async fn a_provider_that_asks_to_be_left_alone_is() {
     assert!(error.contains("left alone for 60 min") && !error.contains("s3cret"), "{error}");
 }
 
+#[tokio::test]
+async fn a_provider_that_can_be_asked_again_at_once_is_not_rushed() {
+    let server = Server::answering(vec![answer("503 Service Unavailable", "Retry-After: 0\r\n", "")]);
+    let limits = Limits { patience: Duration::from_millis(500), ..HURRIED };
+    get_with(&client(&plain(), limits), &server.url(), Repeat::Freely).await.unwrap();
+    assert!((2..=4).contains(&server.requests().len()), "{}", server.requests().len());
+}
+
 #[test]
 fn retry_after_is_a_number_or_a_date() {
     let parsed = |text: &'static str| {

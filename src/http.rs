@@ -48,7 +48,7 @@ impl Limits {
     pub(crate) const USUAL: Self = Self {
         connect: Duration::from_secs(5),
         exchange: Duration::from_secs(20),
-        patience: Duration::from_secs(10),
+        patience: Duration::from_secs(5),
         body: 1 << 20,
     };
 }
@@ -275,7 +275,7 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -57,7 +57,7 @@ fn of_connection(no_answer: Error, error: &reqwest::Error, url: &Url) -> Error {
     let host = url.host_str().unwrap_or_default();
     if error.is_dns() {
         return no_answer
-            .cause(format!("the name `{host}` cannot be resolved: {}", root(error)))
+            .cause(format!("the name `{host}` cannot be resolved{}", unresolved(error)))
             .hint("check the name in `--issuer-url`, and that your network and VPN are connected");
     }
     if error.is_timeout() {
@@ -82,7 +82,7 @@ fn of_connection(no_answer: Error, error: &reqwest::Error, url: &Url) -> Error {
 /// The connection to the proxy failed.
 fn of_proxy(no_answer: Error, error: &reqwest::Error, proxy: &Proxy, url: &Url) -> Error {
     let reason = if error.is_dns() {
-        format!("its name cannot be resolved: {}", root(error))
+        format!("its name cannot be resolved{}", unresolved(error))
     } else if error.is_timeout() {
         "connecting took too long".to_owned()
     } else {
@@ -159,10 +159,22 @@ fn of_certificate(no_answer: Error, reason: &CertificateError, url: &Url, now: T
     }
 }
 
+/// What is to be said beyond that nobody knows the name.
+fn unresolved(error: &reqwest::Error) -> String {
+    let reason = root(error);
+    if reason.starts_with("no records found") { String::new() } else { format!(": {reason}") }
+}
+
 /// A client that could not be built. The settings' own files have been checked before.
 pub(crate) fn client_not_built(error: &reqwest::Error) -> Error {
-    let error = Error::unreachable("cannot prepare TLS").cause(root(error));
-    error.hint("if this system has no CA certificates, install them (package `ca-certificates`), or name one: `--certificate-authority <file>`")
+    let unprepared = Error::unreachable("cannot prepare TLS");
+    let reason = root(error);
+    if !reason.contains("No CA certificates") {
+        return unprepared.cause(reason);
+    }
+    unprepared
+        .cause("this system has no CA certificates to know a server by")
+        .hint("install them (package `ca-certificates`), or name one: `--certificate-authority <file>`")
 }
 
 /// What an error is about in the end.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use base64::Engine;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
-use hyper_util::client::proxy::matcher::Matcher;
 use kube::client::Body;
 use kube::{Client, Config};
 use rustls::CertificateError;
@@ -24,6 +23,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::id_token;
 use crate::kubeconfig::{CertificateAuthority, ClusterEntry};
+use crate::proxy::{Proxies, Proxy};
 use crate::secret::Secret;
 use crate::settings::is_loopback;
 
@@ -174,10 +174,12 @@ fn hint(error: &(dyn Cause + 'static)) -> Option<&'static str> {
         (Some(rustls::Error::InvalidCertificate(certificate)), _) => Some(certificate_hint(certificate)),
         (Some(_), _) => Some("does the address of the cluster begin with `https:` where it should?"),
         (None, Some(io::ErrorKind::ConnectionRefused)) => Some("nothing listens there: is the cluster running?"),
-        (None, _) if text.contains("dns error") => Some("the name is unknown here: is a VPN needed to reach the cluster?"),
-        (None, _) if text.contains("tunnel") || text.contains("SOCKS") => {
-            Some("the proxy did not let the connection through: see the cluster's `proxy-url`, `HTTPS_PROXY` and `NO_PROXY`")
+        (None, _) if text.contains("dns error") => {
+            Some("the name is unknown here: is a VPN needed to reach the cluster?")
         }
+        (None, _) if text.contains("tunnel") || text.contains("SOCKS") => Some(
+            "the proxy did not let the connection through: see the cluster's `proxy-url`, `HTTPS_PROXY` and `NO_PROXY`",
+        ),
         _ => None,
     }
 }
@@ -196,7 +198,9 @@ fn certificate_hint(error: &CertificateError) -> &'static str {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "the API server's certificate is for another name: the cluster entry's `tls-server-name` can say which"
         }
-        _ => "`certificate-authority` in the kubeconfig's cluster entry must be the CA, not the server's own certificate",
+        _ => {
+            "`certificate-authority` in the kubeconfig's cluster entry must be the CA, not the server's own certificate"
+        }
     }
 }
 
@@ -241,7 +245,8 @@ fn uri(text: &str) -> Result<Uri> {
 
 /// The entry's CAs in DER; none: the system's hold.
 fn authorities(cluster: &ClusterEntry) -> Result<Option<Vec<Vec<u8>>>> {
-    let unusable = |field: &str| Error::settings(format!("`{field}` of the cluster entry `{}` is no use", cluster.name));
+    let unusable =
+        |field: &str| Error::settings(format!("`{field}` of the cluster entry `{}` is no use", cluster.name));
     let (field, pem) = match &cluster.certificate_authority {
         None => return Ok(None),
         Some(CertificateAuthority::Data(data)) => {
@@ -264,51 +269,15 @@ fn authorities(cluster: &ClusterEntry) -> Result<Option<Vec<Vec<u8>>>> {
     }
 }
 
-/// The proxy that kubectl would use: the entry's, else the environment's, and that never for this
-/// machine itself.
+/// The proxy that kubectl would use: the entry's, else the environment's.
 fn proxy(server: &Url, configured: Option<&str>, environment: &Environment) -> Result<Option<Uri>> {
-    if let Some(proxy) = configured {
-        return proxy_uri("proxy-url", proxy).map(Some);
-    }
-    let variables = if server.scheme() == "https" { ["HTTPS_PROXY", "https_proxy"] } else { ["HTTP_PROXY", "http_proxy"] };
-    let found = variables.into_iter().find_map(|name| Some((name, environment.text(name)?)));
-    let Some((name, proxy)) = found.filter(|_| !is_loopback(server)) else { return Ok(None) };
-    let exceptions = environment.text("NO_PROXY").or_else(|| environment.text("no_proxy")).unwrap_or_default();
-    let matcher = Matcher::builder().all("http://proxy").no(exceptions_for(server, exceptions)).build();
-    match matcher.intercept(&uri(server.as_str())?) {
-        Some(_) => proxy_uri(name, proxy).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// The entries of NO_PROXY that hold for the server's port, without ports and `*.`, which the
-/// matcher does not know.
-fn exceptions_for(server: &Url, exceptions: &str) -> String {
-    let here = |entry: &str| {
-        let entry = entry.trim();
-        let host = entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry);
-        match host.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-                (server.port_or_known_default() == Some(port)).then_some(host)
-            }
-            _ => Some(host.to_owned()),
-        }
+    let proxy = match configured {
+        Some(text) => Some(Proxy::named("`proxy-url`", text)?),
+        None => Proxies::of(environment).on_the_way_to(server)?,
     };
-    exceptions.split(',').filter_map(here).collect::<Vec<String>>().join(",")
-}
-
-/// A proxy's address may hold a password: it is not repeated.
-fn proxy_uri(source: &str, text: &str) -> Result<Uri> {
-    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     // kube knows one name for both; names are resolved by the proxy under either.
-    let text = text.replacen("socks5h://", "socks5://", 1);
-    let known = ["http://", "https://", "socks5://"].iter().any(|scheme| text.starts_with(scheme));
-    let parsed = text.parse::<Uri>().ok().filter(|uri| known && uri.authority().is_some());
-    parsed.ok_or_else(|| {
-        Error::settings(format!("`{source}` is not the address of a proxy"))
-            .hint("write it as `http://host:port`, `https://host:port` or `socks5://host:port`")
-    })
+    let text = proxy.map(|proxy| String::from(proxy.url_with_password()).replacen("socks5h://", "socks5://", 1));
+    text.map(|text| text.parse().map_err(|_| Error::settings("the address of the proxy cannot be used"))).transpose()
 }
 
 #[cfg(test)]
@@ -328,33 +297,16 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_chosen_as_kubectl_does() {
+    fn the_clusters_own_proxy_comes_before_the_environments() {
         let http = ("HTTPS_PROXY", "http://p:3128");
         let used = Some("http://p:3128/".to_owned());
-        let no = |list| [http, ("NO_PROXY", list)];
         for (server, configured, variables, expected) in [
             ("https://api.example", None, &[][..], None),
             ("https://api.example", None, &[http], used.clone()),
-            ("https://api.example", None, &[("https_proxy", "p:3128")], used.clone()),
-            ("https://api.example", None, &[("HTTP_PROXY", "http://p:3128")], None),
-            ("https://api.example", None, &[("ALL_PROXY", "http://p:3128")], None),
+            ("https://api.example", None, &[http, ("NO_PROXY", "example")], None),
             ("https://api.example", Some("socks5h://s:1080"), &[http], Some("socks5://s:1080/".into())),
             ("https://localhost:6443", None, &[http], None),
-            ("https://127.0.0.1:6443", None, &[http], None),
-            ("https://[::1]:6443", None, &[http], None),
-            ("https://localhost:6443", Some("http://p:3128"), &[], used.clone()),
-            ("https://api.example", None, &no("example,"), None),
-            ("https://api.example", None, &no(".example"), None),
-            ("https://api.example", None, &no("*.example"), None),
-            ("https://api.example", None, &no("*"), None),
-            ("https://api.example:6443", None, &no("api.example:6443"), None),
-            ("https://api.example:6443", None, &no("api.example:443"), used.clone()),
-            ("https://api.example", None, &no("other.example, pi.example"), used.clone()),
-            ("https://10.1.2.3:6443", None, &no("10.0.0.0/8"), None),
-            ("https://10.1.2.3:6443", None, &no("10.1.2.3:6443"), None),
-            ("https://[fd00::1]:6443", None, &no("[fd00::1]:6443"), None),
-            ("https://[fd00::1]:6443", None, &no("fd00::1"), None),
-            ("https://[fd00::1]:6443", None, &no("fd00::/8"), None),
+            ("https://localhost:6443", Some("http://p:3128"), &[], used),
         ] {
             assert_eq!(chosen(server, configured, variables), expected, "{server} {configured:?} {variables:?}");
         }
@@ -363,9 +315,8 @@ mod tests {
     #[test]
     fn a_proxy_that_is_none_is_named_without_its_password() {
         let server = Url::parse("https://api.example").unwrap();
-        let environment = Environment::from([("HTTPS_PROXY", "ftp://me:hunter2@p")]);
-        let error = proxy(&server, None, &environment).unwrap_err();
-        assert!(error.to_string().contains("`HTTPS_PROXY`") && !error.to_string().contains("hunter2"), "{error}");
+        let error = proxy(&server, Some("ftp://me:hunter2@p"), &Environment::default()).unwrap_err();
+        assert!(error.to_string().contains("`proxy-url`") && !error.to_string().contains("hunter2"), "{error}");
     }
 
     #[test]
@@ -428,7 +379,8 @@ mod tests {
 
     #[test]
     fn the_cluster_says_who_one_is() {
-        let (answer, requests) = ask(&["HTTP/1.1 201 Created\r\nconnection: close\r\n\r\n{\"kind\":\"SelfSubjectReview\",\
+        let (answer, requests) =
+            ask(&["HTTP/1.1 201 Created\r\nconnection: close\r\n\r\n{\"kind\":\"SelfSubjectReview\",\
             \"status\":{\"userInfo\":{\"username\":\"jane\",\"groups\":[\"dev\"],\"extra\":{\"k\":[\"v\"]}}}}"]);
         let who = answer.unwrap();
         assert_eq!((who.username.as_str(), who.groups, who.uid), ("jane", vec!["dev".to_owned()], None));

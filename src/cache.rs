@@ -320,8 +320,8 @@ struct ProviderFile {
 /// The error with texts that a terminal can be shown, whatever the file says.
 fn fit_to_show(error: &Error) -> Error {
     let shown = Error::new(error.kind(), error.message());
-    let shown = error.causes().iter().fold(shown, |shown, cause| shown.cause(cause));
-    error.hints().iter().fold(shown, |shown, hint| shown.hint(hint))
+    let shown = error.causes().iter().fold(shown, Error::cause);
+    error.hints().iter().fold(shown, Error::hint)
 }
 
 /// The content of a small file that may as well be missing.

@@ -1,7 +1,7 @@
 //! `kubectl-headlamp` signs people in to their Kubernetes clusters. This page is the map.
 //!
 //! # The problem
-//! kubectl knows no OpenID Connect: it runs a helper for each command and takes the token that the
+//! kubectl knows no `OpenID` Connect: it runs a helper for each command and takes the token that the
 //! helper prints. The helper must answer in a millisecond when it has a token, renew it in silence
 //! when it has run out, open one browser when it must, and never hang, never open fifty, and
 //! never lose or show what it holds.

@@ -304,7 +304,7 @@ impl<'a> Work<'a> {
     async fn take_refreshed(&mut self, mut entry: Entry, reply: Reply) -> Result<Refreshed> {
         if let Some(newer) = &reply.refresh_token {
             entry.refresh_token = Some(newer.clone());
-            entry.refresh_expires = self.from_now(reply.refresh_expires_in);
+            entry.refresh_expires = self.end_after(reply.refresh_expires_in);
             // Before anything can fail: the provider may have retired the old one.
             self.write(&entry)?;
         }
@@ -335,10 +335,10 @@ impl<'a> Work<'a> {
 
     /// A new sign-in. `before` is whose tokens these were, as far as is known.
     async fn sign_in(&mut self, before: Option<&Entry>, claims: Option<&str>) -> Result<Entry> {
-        let Session { settings, ui, environment, clock, interactive, .. } = self.session;
+        let Session { settings, ui, environment, clock: _, interactive, .. } = self.session;
         let presence = Presence::of(interactive, settings, ui);
         let client = self.client();
-        let context = SignIn { settings, provider: &self.provider, client: &client, ui, environment, clock, presence, claims };
+        let context = SignIn { settings, provider: &self.provider, client: &client, ui, environment, presence, claims };
         let Grant { reply, nonce, page } = sign_in::sign_in(context).await?;
         let result = self.take_signed_in(&reply, nonce.as_ref(), before).await;
         if let Some(page) = page {
@@ -360,7 +360,7 @@ impl<'a> Work<'a> {
             id_token: fresh.id_token,
             access_token: fresh.access_token,
             refresh_token: reply.refresh_token.clone(),
-            refresh_expires: self.from_now(reply.refresh_expires_in),
+            refresh_expires: self.end_after(reply.refresh_expires_in),
             person: fresh.person,
             signed_in: now,
             refreshed: now,
@@ -384,7 +384,7 @@ impl<'a> Work<'a> {
         Ok(entry)
     }
 
-    fn from_now(&self, span: Option<Duration>) -> Option<Timestamp> {
+    fn end_after(&self, span: Option<Duration>) -> Option<Timestamp> {
         let now = self.session.clock.now();
         span.and_then(|span| SignedDuration::try_from(span).ok()).and_then(|span| now.checked_add(span).ok())
     }

@@ -8,7 +8,6 @@ pub(crate) mod paste;
 
 use crate::browser::{self, Opener};
 use crate::callback;
-use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::oidc::{Client, GrantError, Provider, Reply};
@@ -26,7 +25,6 @@ pub(crate) struct SignIn<'a> {
     pub(crate) client: &'a Client<'a>,
     pub(crate) ui: Ui,
     pub(crate) environment: &'a Environment,
-    pub(crate) clock: Clock,
     pub(crate) presence: Presence,
     /// What the provider demands of the next sign-in (its `claims` challenge), if it does.
     pub(crate) claims: Option<&'a str>,

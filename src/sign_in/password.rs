@@ -11,14 +11,11 @@ use crate::terminal;
 pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
     let settings = context.settings;
     context.ui.warning("the password flow shows your password to this program, and no second factor works with it: use `--flow browser` where you can");
-    let username = match &settings.username {
-        Some(username) => username.clone(),
-        None => {
-            may_ask(context, "user name", "--username")?;
-            context.ui.prompt("User name: ", context.presence.terminal_too);
-            let line = terminal::read_line().await?.ok_or_else(|| Error::sign_in_failed("no user name was typed in"))?;
-            line.expose().trim().to_owned()
-        }
+    let username = if let Some(username) = &settings.username { username.clone() } else {
+        may_ask(context, "user name", "--username")?;
+        context.ui.prompt("User name: ", context.presence.terminal_too);
+        let line = terminal::read_line().await?.ok_or_else(|| Error::sign_in_failed("no user name was typed in"))?;
+        line.expose().trim().to_owned()
     };
     let password = match settings.password.read("password").await? {
         Some(password) => password,

@@ -1,4 +1,4 @@
-//! The certified OpenID provider from npm: one process for all tests of a run.
+//! The certified `OpenID` provider from npm: one process for all tests of a run.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -92,7 +92,7 @@ impl RealProvider {
             "steady": [STEADY_CLIENT],
             "clients": clients(),
         }));
-        provider.issuer = ready["issuer"].as_str().expect("an issuer").to_owned();
+        provider.issuer.push_str(ready["issuer"].as_str().expect("an issuer"));
         provider
     }
 

@@ -26,7 +26,7 @@ pub(crate) use crate::cache_key::Key;
 use crate::cache_lock;
 #[allow(unused_imports, reason = "parts of what this module returns")]
 pub(crate) use crate::cache_lock::{Holder, Lock, Locked};
-use crate::error::{printable, Error, Kind, Result};
+use crate::error::{Error, Kind, Result, printable};
 use crate::private_file::{self, Content};
 use crate::secret::Secret;
 use crate::settings::Identity;

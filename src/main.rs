@@ -109,7 +109,9 @@ fn run(words: &[OsString], ui: Ui, environment: &Environment, clock: Clock) -> R
     let words = words.strip_prefix(&[OsString::from("oidc-login")]).unwrap_or(words);
     let help = |word: &OsString| word == "--help" || word == "-h";
     match words.split_first() {
-        Some((verb, rest)) if verb == "get-token" && !rest.iter().any(help) => get_token::run(rest, ui, environment, clock),
+        Some((verb, rest)) if verb == "get-token" && !rest.iter().any(help) => {
+            get_token::run(rest, ui, environment, clock)
+        }
         _ => run_parsed(words, ui, environment, clock),
     }
 }

@@ -71,7 +71,9 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
     let cache = Cache::at(folder.clone());
     let key = Key::of(&settings.identity);
     let began = clock.now();
-    if wish != Wish::SignedIn && let Some(failure) = cache.failure(&key).filter(|failure| began < failure.until && failure.at <= began) {
+    if wish != Wish::SignedIn
+        && let Some(failure) = cache.failure(&key).filter(|failure| began < failure.until && failure.at <= began)
+    {
         return Err(backed_off(failure, began));
     }
     // The holder may have written already and only be showing its page.
@@ -94,7 +96,9 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
     if let Some(found) = entry.as_ref().and_then(|entry| shared(session, entry, wish, began)) {
         return Ok(found);
     }
-    if wish != Wish::SignedIn && let Some(failure) = cache.failure(&key).filter(|failure| meanwhile(failure.at, began, clock.now())) {
+    if wish != Wish::SignedIn
+        && let Some(failure) = cache.failure(&key).filter(|failure| meanwhile(failure.at, began, clock.now()))
+    {
         return Err(failure.error);
     }
     let result = renew(session, &cache, &key, wish, entry).await;
@@ -248,7 +252,12 @@ impl<'a> Work<'a> {
     }
 
     fn client(&self) -> Client<'_> {
-        Client { settings: self.session.settings, provider: &self.provider, http: &self.http, secret: self.secret.as_ref() }
+        Client {
+            settings: self.session.settings,
+            provider: &self.provider,
+            http: &self.http,
+            secret: self.secret.as_ref(),
+        }
     }
 
     fn write(&self, entry: &Entry) -> Result<()> {
@@ -283,7 +292,9 @@ impl<'a> Work<'a> {
     fn newer_refresh_token(&self, tried: &Secret) -> Result<Option<(Entry, Secret)>> {
         let Some((cache, key)) = self.place else { return Ok(None) };
         match cache.read(key)? {
-            Found::Entry(entry) => Ok(entry.refresh_token.clone().filter(|token| token != tried).map(|token| (*entry, token))),
+            Found::Entry(entry) => {
+                Ok(entry.refresh_token.clone().filter(|token| token != tried).map(|token| (*entry, token)))
+            }
             Found::Absent | Found::Damaged(_) => Ok(None),
         }
     }
@@ -368,8 +379,10 @@ impl<'a> Work<'a> {
         };
         if wanted(settings, entry.clone()).is_none() {
             let kind = type_name(settings.token_type);
-            return Err(Error::sign_in_failed(format!("the provider gave no token for the cluster: its reply is without {kind}"))
-                .hint("if the cluster takes the other one: `--token-type id` or `--token-type access`"));
+            return Err(Error::sign_in_failed(format!(
+                "the provider gave no token for the cluster: its reply is without {kind}"
+            ))
+            .hint("if the cluster takes the other one: `--token-type id` or `--token-type access`"));
         }
         if let Some((old, new)) = before.and_then(|before| before.subject.as_deref()).zip(entry.subject.as_deref())
             && old != new
@@ -379,7 +392,9 @@ impl<'a> Work<'a> {
         self.write(&entry)?;
         if entry.refresh_token.is_none() && settings.identity.subject == Subject::Person {
             let reason = oidc::no_refresh_token_reason(&self.provider, settings);
-            ui.note(format!("the provider gave no refresh token, so you will be asked again when this one ends: {reason}"));
+            ui.note(format!(
+                "the provider gave no refresh token, so you will be asked again when this one ends: {reason}"
+            ));
         }
         Ok(entry)
     }
@@ -426,7 +441,9 @@ impl<'a> Work<'a> {
             fresh.access_token = Some(access);
             fresh.person = fresh.person.or(person);
         }
-        if let Some(token) = &fresh.access_token && settings.token_type == TokenType::Access {
+        if let Some(token) = &fresh.access_token
+            && settings.token_type == TokenType::Access
+        {
             id_token::check_access_token(token, settings)?;
         }
         ui.step("the provider's reply is verified");
@@ -434,7 +451,13 @@ impl<'a> Work<'a> {
     }
 
     /// The keys are fetched again once if they do not fit: the provider may have new ones.
-    async fn verified_id_token(&mut self, token: &Secret, reply: &Reply, nonce: Option<&Secret>, subject: Option<&str>) -> Result<Verified> {
+    async fn verified_id_token(
+        &mut self,
+        token: &Secret,
+        reply: &Reply,
+        nonce: Option<&Secret>,
+        subject: Option<&str>,
+    ) -> Result<Verified> {
         let Session { settings, clock, .. } = self.session;
         let expectation = Expectation {
             client_id: &settings.identity.client_id,
@@ -456,7 +479,9 @@ impl<'a> Work<'a> {
     fn warn_of_clock(&self) {
         if let Some(skew) = self.http.clock_skew().filter(|skew| skew.abs() > CLOCK_TOLERANCE) {
             let (by, way) = (in_words(skew.abs()), if skew.is_positive() { "behind" } else { "ahead of" });
-            self.session.ui.warning(format!("this machine's clock is {by} {way} the provider's: tokens may be refused until it is set"));
+            self.session.ui.warning(format!(
+                "this machine's clock is {by} {way} the provider's: tokens may be refused until it is set"
+            ));
         }
     }
 }
@@ -471,7 +496,12 @@ struct Fresh {
 }
 
 /// An access token is the cluster's to judge; we read its end, from itself or from the reply.
-fn access_token(settings: &Settings, value: &Secret, expires_in: Option<Duration>, now: Timestamp) -> Result<(Token, Option<crate::cache::Person>)> {
+fn access_token(
+    settings: &Settings,
+    value: &Secret,
+    expires_in: Option<Duration>,
+    now: Timestamp,
+) -> Result<(Token, Option<crate::cache::Person>)> {
     let claims = id_token::read_untrusted(value);
     let by_reply = expires_in.and_then(|span| SignedDuration::try_from(span).ok());
     let by_reply = by_reply.and_then(|span| now.saturating_add(span.min(LONGEST_LIFE)).ok());
@@ -483,7 +513,9 @@ fn access_token(settings: &Settings, value: &Secret, expires_in: Option<Duration
     };
     let expires = expires.min(now.saturating_add(LONGEST_LIFE).unwrap_or(expires));
     if settings.token_type == TokenType::Access && expires <= now {
-        return Err(Error::sign_in_failed("the provider gave an access token that has expired already").cause(format!("it ended at {expires}")).hint("check this machine's clock: `date -u`"));
+        return Err(Error::sign_in_failed("the provider gave an access token that has expired already")
+            .cause(format!("it ended at {expires}"))
+            .hint("check this machine's clock: `date -u`"));
     }
     let claims = claims.unwrap_or_default();
     Ok((Token { value: value.clone(), expires, issuer: claims.issuer, audience: claims.audience }, claims.person))
@@ -543,7 +575,16 @@ mod tests {
     use crate::{options, settings};
 
     fn settings(token_type: &str) -> Settings {
-        let words = ["--issuer-url", "https://id.example.com", "--client-id", "c", "--token-storage", "none", "--token-type", token_type];
+        let words = [
+            "--issuer-url",
+            "https://id.example.com",
+            "--client-id",
+            "c",
+            "--token-storage",
+            "none",
+            "--token-type",
+            token_type,
+        ];
         let options = options::of_arguments(&words.map(Into::into)).unwrap();
         settings::resolve(&options, &Environment::default()).unwrap()
     }
@@ -555,7 +596,14 @@ mod tests {
     /// What a process that began now makes of an entry refreshed and ending so many seconds from now.
     fn is_shared(wish: Wish, refreshed: i64, expires: i64) -> bool {
         let (settings, environment, clock) = (settings("id"), Environment::default(), Clock::system());
-        let session = Session { settings: &settings, ui: Ui::new(), environment: &environment, clock, interactive: None, cluster: None };
+        let session = Session {
+            settings: &settings,
+            ui: Ui::new(),
+            environment: &environment,
+            clock,
+            interactive: None,
+            cluster: None,
+        };
         let now = clock.now();
         let token = Token { value: Secret::new("t"), expires: after(now, expires), issuer: None, audience: Vec::new() };
         let entry = Entry {
@@ -601,7 +649,8 @@ mod tests {
             Secret::new(format!("e30.{payload}.c2ln"))
         };
         let expires = |token: &Secret, expires_in: Option<u64>| {
-            let (token, _) = access_token(&settings("access"), token, expires_in.map(Duration::from_secs), now).unwrap();
+            let (token, _) =
+                access_token(&settings("access"), token, expires_in.map(Duration::from_secs), now).unwrap();
             token.expires.duration_since(now).as_secs()
         };
         assert_eq!(expires(&jwt(253_370_764_800), None), 30 * 86_400);

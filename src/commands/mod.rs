@@ -78,7 +78,9 @@ pub(crate) fn login_command(settings: &Settings, environment: &Environment) -> S
         })
     });
     match configured {
-        Some(ExecUser { context: Some(context), .. }) => format!("kubectl headlamp login --context {}", shell_word(&context)),
+        Some(ExecUser { context: Some(context), .. }) => {
+            format!("kubectl headlamp login --context {}", shell_word(&context))
+        }
         Some(user) => format!("kubectl headlamp login --user {}", shell_word(&user.name)),
         None => format!(
             "kubectl headlamp login --issuer-url {} --client-id {}",
@@ -91,7 +93,11 @@ pub(crate) fn login_command(settings: &Settings, environment: &Environment) -> S
 /// A word as a POSIX shell reads it back.
 pub(crate) fn shell_word(word: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "-_./:@=,+%".contains(character);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]

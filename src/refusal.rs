@@ -32,7 +32,9 @@ pub(crate) struct Refusal {
     pub(crate) uri: Option<String>,
     /// What the next sign-in must satisfy: the value of its `claims` parameter (Entra ID).
     pub(crate) claims: Option<String>,
-    /// Entra ID's numbers, the first of which counts.
+    /// Entra ID's narrower code.
+    pub(crate) suberror: Option<String>,
+    /// Entra ID's numbers, the first known of which counts.
     pub(crate) codes: Vec<u32>,
 }
 
@@ -91,6 +93,7 @@ impl Refusal {
             description: text("error_description"),
             uri: text("error_uri"),
             claims: object.text("claims").map(str::to_owned),
+            suberror: text("suberror"),
             codes,
         })
     }
@@ -115,10 +118,9 @@ impl Refusal {
     }
 
     fn quoted(&self) -> String {
-        match &self.description {
-            Some(description) => format!("the provider says `{}`: {description}", self.error),
-            None => format!("the provider says `{}`", self.error),
-        }
+        let narrower = self.suberror.as_ref().map(|code| format!(" (`{code}`)")).unwrap_or_default();
+        let description = self.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+        format!("the provider says `{}`{narrower}{description}", self.error)
     }
 
     /// The way out, by the code (RFC 6749 §4.1.2.1 and §5.2, `OpenID` Connect Core §3.1.2.6, RFC 8707 §2).

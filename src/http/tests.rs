@@ -27,7 +27,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(answer: impl Fn(usize, &str, &mut TcpStream) + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listening(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
+    }
+
+    fn listening(listener: TcpListener, answer: impl Fn(usize, &str, &mut TcpStream) + Send + 'static) -> Self {
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&requests);
@@ -188,6 +191,21 @@ async fn what_is_good_for_one_use_is_sent_once() {
     assert_eq!((response.status().as_u16(), server.requests().len()), (503, 1));
     let server = Server::start(|_, _, _| {});
     assert!(get_with(&client(&plain(), Limits::USUAL), &server.url(), Repeat::IfUnsent).await.is_err());
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_good_for_one_use_is_tried_again_if_nothing_was_sent() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let http = client(&plain(), Limits::USUAL);
+    let url = format!("http://{address}/");
+    let mut request = std::pin::pin!(get_with(&http, &url, Repeat::IfUnsent));
+    // Long enough to be refused once, and less than the shortest pause.
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut request).await.is_err());
+    let server = Server::listening(TcpListener::bind(address).unwrap(), |_, _, stream| {
+        stream.write_all(&answer("200 OK", "", "")).unwrap();
+    });
+    assert_eq!(request.await.unwrap().status(), 200);
     assert_eq!(server.requests().len(), 1);
 }
 

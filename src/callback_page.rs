@@ -174,7 +174,7 @@ enum Lamp {
 fn html(lamp: Lamp, title: &str, content: &str) -> String {
     let (class, beams) = match lamp {
         Lamp::On => ("on", BEAMS),
-        Lamp::Off => ("off", ""),
+        Lamp::Off => ("off", CROSS),
     };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -182,7 +182,7 @@ fn html(lamp: Lamp, title: &str, content: &str) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title} · kubectl headlamp</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n</head>\n\
          <body>\n<main class=\"{class}\">\n\
-         <svg viewBox=\"0 0 48 48\" width=\"48\" height=\"48\" aria-hidden=\"true\">{LENS}{beams}</svg>\n\
+         <svg viewBox=\"4 2 44 44\" width=\"48\" height=\"48\" aria-hidden=\"true\">{LENS}{beams}</svg>\n\
          <h1>{title}</h1>\n{content}\n</main>\n<footer>kubectl headlamp</footer>\n</body>\n</html>\n"
     )
 }
@@ -217,13 +217,14 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-const LENS: &str = "<path class=\"lens\" d=\"M22 8C11 8 4 14.6 4 24s7 16 18 16c3.4 0 5-7 5-16S25.4 8 22 8z\"/>";
-const BEAMS: &str = "<path class=\"beams\" d=\"M33 13.5 43 10M33.5 24H45M33 34.5 43 38\"/>";
+const LENS: &str = "<path d=\"M22 8C11 8 4 14.6 4 24s7 16 18 16c3.4 0 5-7 5-16S25.4 8 22 8z\"/>";
+const BEAMS: &str = "<path class=\"line\" d=\"M33 13.5 43 10M33.5 24H45M33 34.5 43 38\"/>";
+const CROSS: &str = "<path class=\"line\" d=\"M34 18.5 45 29.5M45 18.5 34 29.5\"/>";
 
 const STYLE: &str = "
 :root {
   --page: #f4f5f7; --card: #fff; --edge: #dfe2e8; --text: #1b2029; --soft: #565e6c; --code: #eef0f4;
-  --on: #b45309; --off: #b3261e;
+  --on: #d97706; --off: #b3261e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -241,22 +242,24 @@ main {
   width: 100%; max-width: 36rem; padding: 2.25rem 2.5rem; background: var(--card);
   border: 1px solid var(--edge); border-radius: 1rem; box-shadow: 0 1px 2px #0000000d, 0 12px 32px #0000000f;
 }
-.lens { fill: var(--soft); }
-.on .lens { fill: var(--on); }
-.off .lens { fill: none; stroke: var(--off); stroke-width: 3; }
-.beams { fill: none; stroke: var(--on); stroke-width: 3.5; stroke-linecap: round; }
+.on { --mark: var(--on); }
+.off { --mark: var(--off); }
+svg { display: block; fill: var(--mark); }
+.line { fill: none; stroke: var(--mark); stroke-width: 3.5; stroke-linecap: round; }
 h1 { margin: .75rem 0 1rem; font-size: 1.6rem; line-height: 1.25; font-weight: 650; letter-spacing: -.01em; }
 h2 { margin: 1.5rem 0 .4rem; font-size: .95rem; font-weight: 650; }
 p { margin: 1.25rem 0 0; color: var(--soft); }
 .lead { margin: 0; color: var(--text); font-size: 1.05rem; }
 ul { margin: 0; padding-left: 1.2rem; }
+.lead::first-letter, li::first-letter { text-transform: uppercase; }
 li + li { margin-top: .3rem; }
 dl { margin: 0; border-top: 1px solid var(--edge); }
 dl div { display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; padding: .7rem 0; border-bottom: 1px solid var(--edge); }
 dt { flex: 0 0 7rem; color: var(--soft); }
 dd { flex: 1 1 14rem; margin: 0; font-weight: 550; }
 code {
-  padding: .1em .35em; border-radius: .3em; background: var(--code);
+  display: inline-block; max-width: 100%;
+  padding: 0 .35em; border-radius: .3em; background: var(--code);
   font: .9em/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, \"Liberation Mono\", monospace;
 }
 footer { margin-top: 1.25rem; color: var(--soft); font-size: .85rem; }

@@ -1,7 +1,7 @@
 //! The listener over real sockets: the sign-in runs in a thread of its own, the browsers are plain
 //! sockets here.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -559,6 +559,58 @@ fn a_certificate_that_cannot_be_used_is_a_clear_error() {
     let absent = refused(&folder.path().join("absent.pem"));
     assert!(absent.message().contains("absent.pem") && absent.causes()[0].contains("No such file"), "{absent}");
     assert_eq!(refused(&empty).causes(), ["the file holds no certificate in PEM form"]);
+}
+
+/// A certificate for `localhost` and its key, as files of a folder.
+fn certificate(folder: &Path) -> (PathBuf, PathBuf, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    (certificate, key, made.cert.der().clone())
+}
+
+#[test]
+fn an_https_redirect_is_served_with_the_given_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, key, trusted) = certificate(folder.path());
+    let mut waiting =
+        begin_with(CallbackSettings { tls: Some((file, key)), ..settings("https://localhost:0/oidc-callback", 0) });
+    assert_eq!((waiting.redirect.scheme(), waiting.start.scheme()), ("https", "https"));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client = Arc::new(client.with_root_certificates(roots).with_no_client_auth());
+    let port = waiting.port();
+    let ask_securely = move |request: &str| {
+        let connection = rustls::ClientConnection::new(Arc::clone(&client), "localhost".try_into().unwrap()).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, connect((Ipv4Addr::LOCALHOST, port)));
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("an end that is not a truncation");
+        response
+    };
+    assert_eq!(status(&ask(port, &waiting.request("GET", GOOD, ""))), 0, "no TLS, no answer");
+    assert_eq!(status(&ask_securely(&waiting.request("GET", waiting.start.path(), ""))), 303);
+    let request = waiting.request("GET", GOOD, "");
+    let browser = thread::spawn(move || {
+        let location = header(&ask_securely(&request), "location").unwrap();
+        ask_securely(&format!("GET {location} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"))
+    });
+    assert_eq!(waiting.answer().unwrap(), "c0de");
+    waiting.show(success());
+    assert_eq!(status(&browser.join().unwrap()), 200);
+    assert!(waiting.shown() < SHOWN_WITHIN);
+}
+
+#[test]
+fn a_key_of_another_certificate_is_a_clear_error() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let ((file, _, _), (_, key, _)) = (certificate(one.path()), certificate(other.path()));
+    let settings = CallbackSettings { tls: Some((file, key)), ..settings("https://localhost:0/cb", 0) };
+    let error = block_on(bind(&settings)).err().unwrap();
+    assert!(error.message().contains("key.pem") && error.hints()[0].contains("--callback-key"), "{error}");
 }
 
 /// Sixty-four connections do not fit into forty descriptors, so accepting fails.

@@ -59,8 +59,8 @@ impl Playground {
         self.welcome();
         self.write_kubeconfig();
         self.sign_in()?;
-        self.from_the_cache()?;
-        self.renewed()?;
+        self.work_from_the_cache()?;
+        self.have_it_renewed()?;
         self.who_and_good_bye()?;
         heading("That was it");
         say("Both servers stop and the folder is deleted. To use it with your own cluster:");
@@ -135,12 +135,12 @@ impl Playground {
         }
     }
 
-    fn from_the_cache(&self) -> Result<()> {
+    fn work_from_the_cache(&self) -> Result<()> {
         heading("4. The same again: from the cache");
         let before = self.provider.all_requests().len();
         let took = self.get_pods(false)?;
         let alone = Instant::now();
-        let _ = self.finished(self.run_binary(&["get-token"]).args(self.entry_arguments()))?;
+        let _ = finished(self.run_binary(&["get-token"]).args(self.entry_arguments()))?;
         let alone = alone.elapsed();
         match self.provider.all_requests().len() - before {
             0 => say("Nobody asked the provider anything, and no browser opened."),
@@ -156,7 +156,7 @@ impl Playground {
         Ok(())
     }
 
-    fn renewed(&self) -> Result<()> {
+    fn have_it_renewed(&self) -> Result<()> {
         heading("5. The token runs out: it is renewed in silence");
         say(&format!(
             "This provider's tokens live {TOKEN_LIFETIME} s, and one that has less than 90 s left is not handed out any more."
@@ -192,7 +192,7 @@ impl Playground {
             Some(kubectl) => {
                 command("kubectl get pods");
                 let begun = Instant::now();
-                let output = self.finished(self.prepared(self.sandbox.program(kubectl, ["get", "pods"])))?;
+                let output = finished(self.prepared(self.sandbox.program(kubectl, ["get", "pods"])))?;
                 let took = begun.elapsed();
                 print!("{}", output.stdout);
                 Ok(took)
@@ -211,7 +211,7 @@ impl Playground {
         }
         let begun = Instant::now();
         let run = self.run_binary(&["get-token"]).args(self.entry_arguments()).env("KUBERNETES_EXEC_INFO", question);
-        let output = self.finished(run)?;
+        let output = finished(run)?;
         let token = output.token();
         if explain {
             say("The answer on stdout, the token taken out here:");
@@ -234,17 +234,12 @@ impl Playground {
 
     /// `kubectl headlamp …`.
     fn plugin(&self, words: &[&str]) -> Result<()> {
-        let run = match &self.kubectl {
-            Some(kubectl) => {
-                command(&format!("kubectl headlamp {}", words.join(" ")));
-                self.sandbox.program(kubectl, ["headlamp"]).args(words)
-            }
-            None => {
-                command(&format!("kubectl-headlamp {}", words.join(" ")));
-                self.sandbox.command(words)
-            }
+        let (name, run) = match &self.kubectl {
+            Some(kubectl) => ("kubectl headlamp", self.sandbox.program(kubectl, ["headlamp"]).args(words)),
+            None => ("kubectl-headlamp", self.sandbox.command(words)),
         };
-        print!("{}", self.finished(self.prepared(run))?.stdout);
+        command(&format!("{name} {}", words.join(" ")));
+        print!("{}", finished(self.prepared(run))?.stdout);
         Ok(())
     }
 
@@ -279,16 +274,17 @@ impl Playground {
         }
         run.env("PATH", std::env::join_paths(path).unwrap_or_else(|_| OsString::new()))
     }
+}
 
-    fn finished(&self, run: Run<'_>) -> Result<Output> {
-        let mut running = run.spawn();
-        // A person may take longer than any deadline of the sandbox.
-        while !running.has_ended() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let output = running.wait();
-        if output.code == 0 { Ok(output) } else { Err(format!("that failed with exit code {}", output.code).into()) }
+/// Runs it to its end.
+fn finished(run: Run<'_>) -> Result<Output> {
+    let mut running = run.spawn();
+    // A person may take longer than any deadline of the sandbox.
+    while !running.has_ended() {
+        std::thread::sleep(Duration::from_millis(1));
     }
+    let output = running.wait();
+    if output.code == 0 { Ok(output) } else { Err(format!("that failed with exit code {}", output.code).into()) }
 }
 
 /// Builds the program as this one was built, and returns where it is.
@@ -308,8 +304,9 @@ fn build() -> Result<PathBuf> {
     let mut executable = None;
     for line in messages.lines() {
         let message: Value = serde_json::from_str(&line?).unwrap_or_default();
-        if message["target"]["name"] == "kubectl-headlamp" {
-            executable = message["executable"].as_str().map(PathBuf::from).or(executable);
+        let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+        if text("/target/name") == Some("kubectl-headlamp") {
+            executable = text("/executable").map(PathBuf::from).or(executable);
         }
     }
     if !child.wait()?.success() {

@@ -1,4 +1,4 @@
-//! The API server: whom it takes the bearer of a token for (SelfSubjectReview, KEP-3325).
+//! The API server: whom it takes the bearer of a token for (`SelfSubjectReview`, KEP-3325).
 //!
 //! kube's client does the asking, with a configuration filled by hand: its own would run exec
 //! entries, and chooses proxies otherwise than kubectl does.

@@ -17,7 +17,7 @@ use crate::settings::{SecretSource, Settings};
 #[derive(Debug)]
 pub(crate) enum GrantError {
     /// By the provider's own decision.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The provider could not be asked, or its answer means nothing.
     Failed(Error),
 }
@@ -62,7 +62,7 @@ pub(crate) fn answer(
             let error = Error::unreachable("the provider cannot answer now").cause(refusal.quoted());
             return Err(GrantError::Failed(error.hint("try again in a while")));
         }
-        return Err(GrantError::Refused(refusal));
+        return Err(GrantError::Refused(Box::new(refusal)));
     }
     match object {
         Ok(object) if status.is_success() => Ok(object),
@@ -208,7 +208,7 @@ mod tests {
 
     fn refused(status: u16, body: &str) -> Refusal {
         match answered(status, body) {
-            Err(GrantError::Refused(refusal)) => refusal,
+            Err(GrantError::Refused(refusal)) => *refusal,
             other => unreachable!("{other:?}"),
         }
     }

@@ -276,7 +276,7 @@ impl<'a> Work<'a> {
             let refusal = match oidc::refresh(&self.client(), &refresh_token).await {
                 Ok(reply) => return self.take_refreshed(entry, reply).await,
                 Err(GrantError::Failed(error)) => return Err(error),
-                Err(GrantError::Refused(refusal)) => refusal,
+                Err(GrantError::Refused(refusal)) => *refusal,
             };
             if refusal.error == "invalid_grant" && !read_again {
                 read_again = true;

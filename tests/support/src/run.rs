@@ -44,7 +44,16 @@ impl<'a> Run<'a> {
         environment: BTreeMap<OsString, OsString>,
     ) -> Self {
         let folder = sandbox.path("work");
-        Self { sandbox, program, arguments, environment, folder, stdin: Stdin::Null, stderr_inherited: false, shown: Vec::new() }
+        Self {
+            sandbox,
+            program,
+            arguments,
+            environment,
+            folder,
+            stdin: Stdin::Null,
+            stderr_inherited: false,
+            shown: Vec::new(),
+        }
     }
 
     /// One more argument.

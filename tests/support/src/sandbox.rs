@@ -109,7 +109,8 @@ impl Sandbox {
         names.push(name);
         lock(&self.secrets).push(provider.secrets());
         if let (Some(ca), Play::SignIn(browser)) = (provider.ca_pem(), &mut *lock(&self.browser.play)) {
-            *browser = browser.clone().trusting(ca);
+            let host = url::Url::parse(provider.issuer()).ok().and_then(|url| url.host_str().map(str::to_owned));
+            *browser = browser.clone().trusting(ca).finding(host.unwrap_or_default(), provider.port());
         }
     }
 

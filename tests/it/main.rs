@@ -8,6 +8,7 @@
     reason = "a test that meets what it did not expect fails"
 )]
 
+mod concurrency;
 mod doubles;
 mod get_token;
 #[cfg(unix)]

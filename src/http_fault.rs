@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use jiff::Timestamp;
+use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError};
 use url::Url;
 
@@ -142,11 +143,11 @@ fn of_certificate(no_answer: Error, reason: &CertificateError, url: &Url, now: T
             .cause("the authority that signed the provider's certificate has another key than the one of that name which is trusted here")
             .hint("if it was made anew, name its new certificate: `--certificate-authority <file>`"),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => no_answer
-            .cause(format!("the provider's certificate has expired: {reason}"))
+            .cause(format!("the provider's certificate has expired: {}", of_times(reason)))
             .hint(format!("{clock}; it says {now:.0}"))
             .hint("if that is right, whoever runs the provider must renew its certificate"),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => no_answer
-            .cause(format!("the provider's certificate is not valid yet: {reason}"))
+            .cause(format!("the provider's certificate is not valid yet: {}", of_times(reason)))
             .hint(format!("{clock}; it says {now:.0}")),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => no_answer
             .cause(format!("the provider's certificate is for another name: {reason}"))
@@ -156,6 +157,19 @@ fn of_certificate(no_answer: Error, reason: &CertificateError, url: &Url, now: T
             .hint("give the provider a certificate that an authority has signed, and trust that authority: `--certificate-authority <file>`")
             .hint("only to try things out: `--insecure-skip-tls-verify`"),
         _ => no_answer.cause(format!("the provider's certificate cannot be trusted: {reason}")),
+    }
+}
+
+/// The library tells times in seconds since 1970.
+fn of_times(reason: &CertificateError) -> String {
+    let told = |time: UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(seconds).map_or_else(|_| "a time too far away".to_owned(), |time| time.to_string())
+    };
+    match reason {
+        CertificateError::ExpiredContext { not_after, .. } => format!("it was good until {}", told(*not_after)),
+        CertificateError::NotValidYetContext { not_before, .. } => format!("it is good from {} on", told(*not_before)),
+        _ => reason.to_string(),
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod concurrency;
 mod doubles;
+mod errors;
 mod get_token;
 #[cfg(unix)]
 mod real_cluster;

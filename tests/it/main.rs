@@ -7,7 +7,8 @@
     clippy::indexing_slicing,
     reason = "a test that meets what it did not expect fails"
 )]
-
+mod browser_sign_in;
+mod by_hand;
 mod concurrency;
 mod doubles;
 mod errors;

@@ -23,9 +23,9 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::id_token;
 use crate::kubeconfig::{CertificateAuthority, ClusterEntry};
+use crate::loopback::is_loopback;
 use crate::proxy::{Proxies, Proxy};
 use crate::secret::Secret;
-use crate::settings::is_loopback;
 
 /// Who the cluster says one is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,10 +40,10 @@ use crate::authorization_response::AuthorizationResponse;
 use crate::callback_page;
 use crate::callback_request::{self, Action, Rejection, Routes};
 use crate::error::{Error, Result};
-use crate::loopback::{self, Bound};
+use crate::loopback::{self, Bound, is_loopback};
 use crate::port_holder::PortHolder;
 use crate::secret::Secret;
-use crate::settings::{CallbackPlace, CallbackSettings, is_loopback};
+use crate::settings::{CallbackPlace, CallbackSettings};
 
 /// What came of the places that the settings name.
 pub(crate) enum Bind {

@@ -9,7 +9,6 @@ use rustls::{AlertDescription, CertificateError};
 use url::Url;
 
 use crate::error::Error;
-use crate::http::shown;
 use crate::proxy::Proxy;
 
 /// A request that brought no answer.
@@ -177,6 +176,12 @@ fn of_times(reason: &CertificateError) -> String {
 fn unresolved(error: &reqwest::Error) -> String {
     let reason = root(error);
     if reason.starts_with("no records found") { String::new() } else { format!(": {reason}") }
+}
+
+/// An address without user name, query and fragment, which may hold secrets.
+pub(crate) fn shown(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
 /// A client that could not be built. The settings' own files have been checked before.

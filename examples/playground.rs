@@ -5,13 +5,15 @@
 //! look who one is, sign out. With a display your own browser opens; without one, or with
 //! `-- --no-browser`, the playground plays the browser. kubectl is used if it is installed.
 
-#![allow(clippy::print_stdout, clippy::exit, reason = "a program that talks to its reader")]
+#![allow(clippy::print_stdout, reason = "a program that talks to its reader")]
 
+use std::cell::Cell;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use headlamp_test_support::{ApiServer, Browser, Endpoint, Output, Play, Provider, Run, Sandbox, SignIn, exec_entry};
@@ -20,15 +22,30 @@ use url::Url;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    note_interrupt();
+    let result = play();
+    match result {
+        _ if interrupted() => {
+            println!("\nEnded: both servers are gone, and so is the folder.");
+            ExitCode::from(130)
+        }
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nThe playground ends here: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The servers and the folder are gone when this returns.
+fn play() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.iter().any(|word| word != "--no-browser") {
         return Err("usage: cargo run --example playground [-- --no-browser]".into());
     }
     let binary = build()?;
-    let playground = Playground::open(binary, words.is_empty() && has_display());
-    clean_up_when_interrupted(playground.sandbox.path("."));
-    playground.tour()
+    Playground::open(binary, words.is_empty() && has_display()).tour()
 }
 
 struct Playground {
@@ -38,12 +55,14 @@ struct Playground {
     binary: PathBuf,
     kubectl: Option<PathBuf>,
     /// Whether your own browser signs in.
-    real_browser: bool,
+    real_browser: Cell<bool>,
 }
 
 impl Playground {
     fn open(binary: PathBuf, real_browser: bool) -> Self {
         let provider = Provider::start();
+        // Who interrupts the tour at once asks it nothing.
+        provider.unused_is_fine();
         provider.set(|behaviour| {
             behaviour.sign_in = SignIn::AfterClick;
             behaviour.id_token_lifetime = TOKEN_LIFETIME;
@@ -52,7 +71,14 @@ impl Playground {
         let api_server = ApiServer::start(provider.authenticator());
         let sandbox = Sandbox::new(&binary);
         sandbox.play(Play::SignIn(Browser::new().clicking()));
-        Self { provider, api_server, sandbox, binary, kubectl: find_program("kubectl"), real_browser }
+        Self {
+            provider,
+            api_server,
+            sandbox,
+            binary,
+            kubectl: find_program("kubectl"),
+            real_browser: Cell::new(real_browser),
+        }
     }
 
     fn tour(&self) -> Result<()> {
@@ -74,7 +100,7 @@ impl Playground {
     fn welcome(&self) {
         println!("{}", bold("kubectl headlamp: a playground"));
         say("Everything here happens on this machine's loopback and in one temporary folder.");
-        say("It takes half a minute, ends by itself, and leaves nothing behind; Ctrl-C ends it at once.");
+        say("It takes less than half a minute, ends by itself, and leaves nothing behind; Ctrl-C ends it at once.");
         heading("1. A provider and a cluster of your own");
         say(&format!("An OpenID provider listens on {},", self.provider.issuer()));
         say(&format!("a Kubernetes API server on {}.", self.api_server.url()));
@@ -110,16 +136,25 @@ impl Playground {
 
     fn sign_in(&self) -> Result<()> {
         heading("3. The first command: nobody is signed in yet");
-        if self.real_browser {
-            say("Your browser opens. Press the button there.");
+        if self.real_browser.get() {
+            say("Your browser opens. Press the button there, within a minute.");
+            match self.get_pods(true) {
+                Err(_) if !interrupted() => {
+                    say("\nThat did not work out, so now the playground plays the browser.");
+                    self.real_browser.set(false);
+                    // With it goes the memory of the failure, which would have the next try fail at once.
+                    let _ = std::fs::remove_dir_all(self.sandbox.cache_folder());
+                }
+                result => return result.map(|_| tell_the_point()),
+            }
+        } else if has_display() {
+            say("No browser of yours opens: the playground plays the browser.");
         } else {
             say("There is no display to open a browser on, so the playground plays the browser.");
         }
         self.get_pods(true)?;
-        if !self.real_browser {
-            self.tell_visit();
-        }
-        say("The provider gave a code, and for the code the tokens; the browser never saw one.");
+        self.tell_visit();
+        tell_the_point();
         Ok(())
     }
 
@@ -258,19 +293,22 @@ impl Playground {
 
     /// Where the program and kubectl are found; and for a real browser, your own session.
     fn prepared<'a>(&self, run: Run<'a>) -> Run<'a> {
-        let folders =
-            [Some(&self.binary), self.kubectl.as_ref()].into_iter().flatten().filter_map(|program| program.parent());
-        let mut path: Vec<PathBuf> = folders.map(Path::to_owned).collect();
+        let mut path: Vec<PathBuf> = self.binary.parent().map(Path::to_owned).into_iter().collect();
         let mut run = run.inherit_stderr();
-        if self.real_browser {
+        if self.real_browser.get() {
             path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-            run = run.without_env("BROWSER");
+            for name in SANDBOXED {
+                run = run.without_env(name);
+            }
             for (name, value) in
                 std::env::vars_os().filter(|(name, _)| !OURS.contains(&name.to_string_lossy().as_ref()))
             {
                 run = run.env(name, value);
             }
-            run = run.env("KUBECACHEDIR", self.sandbox.home().join(".kube/cache"));
+            let cache = self.sandbox.home().join(".kube/cache");
+            run = run.env("KUBECACHEDIR", cache).env("KUBECTL_HEADLAMP_TIMEOUT", "60s");
+        } else {
+            path.extend(self.kubectl.as_ref().and_then(|kubectl| kubectl.parent()).map(Path::to_owned));
         }
         run.env("PATH", std::env::join_paths(path).unwrap_or_else(|_| OsString::new()))
     }
@@ -279,12 +317,21 @@ impl Playground {
 /// Runs it to its end.
 fn finished(run: Run<'_>) -> Result<Output> {
     let mut running = run.spawn();
-    // A person may take longer than any deadline of the sandbox.
+    // A person may take longer than any deadline of the sandbox. Who is interrupted ends soon.
+    let mut patience = 2000;
     while !running.has_ended() {
+        patience -= i32::from(interrupted());
+        if patience == 0 {
+            running.kill();
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     let output = running.wait();
-    if output.code == 0 { Ok(output) } else { Err(format!("that failed with exit code {}", output.code).into()) }
+    if output.code == 0 && !interrupted() {
+        Ok(output)
+    } else {
+        Err(format!("that failed with exit code {}", output.code).into())
+    }
 }
 
 /// Builds the program as this one was built, and returns where it is.
@@ -292,7 +339,15 @@ fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
     let profile = profile()?;
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    let mut child = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo tells this program of itself would make build scripts run again.
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    let mut child = command
         // Together with this example, for the same dependencies: none is compiled twice.
         .args(["build", "--bin", "kubectl-headlamp", "--example", "playground", "--profile", &profile])
         .args(["--message-format", "json-render-diagnostics"])
@@ -337,17 +392,18 @@ fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(&name)).find(|path| path.is_file())
 }
 
-/// On Ctrl-C the folder goes, and with this process its servers; kubectl and the program get the
-/// same Ctrl-C.
-fn clean_up_when_interrupted(folder: PathBuf) {
-    std::thread::spawn(move || {
+/// Ctrl-C is noted. What runs gets it too and ends, and then so does the tour, in good order.
+fn note_interrupt() {
+    std::thread::spawn(|| {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            let _ = std::fs::remove_dir_all(&folder);
-            println!("\nEnded: both servers are gone, and so is the folder.");
-            std::process::exit(130);
+        while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            INTERRUPTED.store(true, Ordering::Relaxed);
         }
     });
+}
+
+fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
 }
 
 fn wait(time: Duration) {
@@ -355,7 +411,7 @@ fn wait(time: Duration) {
     if !terminal {
         say(&format!("Waiting {} s.", time.as_secs()));
     }
-    for left in (1..=time.as_secs()).rev() {
+    for left in (1..=time.as_secs()).rev().take_while(|_| !interrupted()) {
         if terminal {
             print!("\r  waiting {left:2} s ");
             let _ = std::io::stdout().flush();
@@ -391,6 +447,10 @@ fn milliseconds(time: Duration) -> String {
     format!("{} ms", time.as_millis().max(1))
 }
 
+fn tell_the_point() {
+    say("The provider gave a code, and for the code the tokens; the browser never saw one.");
+}
+
 /// An address without its parameters and its random parts.
 fn shortened(address: &str) -> String {
     let (address, query) = address.split_once('?').map_or((address, ""), |(address, _)| (address, "?…"));
@@ -405,7 +465,11 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     text.split_once(before)?.1.split_once(after).map(|(middle, _)| middle)
 }
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Seconds: short enough to see a token run out, long enough to be used before.
 const TOKEN_LIFETIME: i64 = 100;
 /// Variables that stay the playground's, whatever yours are.
 const OURS: &[&str] = &["KUBECONFIG", "KUBECACHEDIR", "KUBERNETES_EXEC_INFO", "PATH"];
+/// Variables of the sandbox that a browser of yours must not see.
+const SANDBOXED: &[&str] =
+    &["BROWSER", "HOME", "TMPDIR", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"];

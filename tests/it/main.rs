@@ -13,6 +13,7 @@ mod concurrency;
 mod doubles;
 mod errors;
 mod get_token;
+mod playground;
 #[cfg(unix)]
 mod real_cluster;
 #[cfg(unix)]

@@ -181,6 +181,11 @@ impl Sandbox {
 
     // Files.
 
+    /// The folder that everything is in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The path of something in the sandbox.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)

@@ -13,11 +13,14 @@ mod concurrency;
 mod doubles;
 mod errors;
 mod get_token;
+mod login;
+mod logout;
 mod playground;
 #[cfg(unix)]
 mod real_cluster;
 #[cfg(unix)]
 mod real_provider;
+mod status;
 
 /// The program under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_kubectl-headlamp");

@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "a test that meets what it did not expect fails"
 )]
+
 mod browser_sign_in;
 mod by_hand;
 mod concurrency;
@@ -16,6 +17,8 @@ mod get_token;
 mod login;
 mod logout;
 mod playground;
+#[cfg(unix)]
+mod presence;
 #[cfg(unix)]
 mod real_cluster;
 #[cfg(unix)]

@@ -80,6 +80,7 @@ pub mod server;
 pub mod signing;
 #[cfg(unix)]
 pub mod terminal;
+mod tokens;
 
 pub use api_server::{ApiServer, SelfSubjectReview, exec_entry};
 pub use authority::{Authority, Certificate};

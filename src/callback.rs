@@ -33,7 +33,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-pub(crate) use crate::authorization_response::{CallbackRefusal, parse_pasted};
+pub(crate) use crate::authorization_response::{CallbackRefusal, Pasted, parse_pasted};
 pub(crate) use crate::callback_page::Page;
 
 use crate::authorization_response::AuthorizationResponse;

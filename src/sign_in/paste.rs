@@ -1,7 +1,7 @@
 //! In a browser anywhere; what its address bar shows at the end is pasted here.
 
 use super::{Grant, SignIn, failure, timed_out};
-use crate::callback;
+use crate::callback::{self, Pasted};
 use crate::error::{Error, Result};
 use crate::oidc::{self, Attempt, AuthorizationExtra, Refusal};
 use crate::secret::Secret;
@@ -38,9 +38,10 @@ pub(crate) async fn pasted_code(context: SignIn<'_>, attempt: &Attempt) -> Resul
             continue;
         }
         match callback::parse_pasted(line.expose(), &attempt.state) {
-            Ok(pasted) => {
-                oidc::check_callback_issuer(context.provider, pasted.issuer.as_deref())?;
-                return pasted.result.map_err(|refusal| {
+            Ok(Pasted::Code(code)) => return Ok(code),
+            Ok(Pasted::Answer(answer)) => {
+                oidc::check_callback_issuer(context.provider, answer.issuer.as_deref())?;
+                return answer.result.map_err(|refusal| {
                     Refusal::from_callback(refusal).explained("the provider refused the sign-in", context.settings)
                 });
             }

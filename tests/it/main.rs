@@ -24,6 +24,8 @@ mod real_cluster;
 #[cfg(unix)]
 mod real_provider;
 mod status;
+#[cfg(unix)]
+mod without_browser;
 
 /// The program under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_kubectl-headlamp");

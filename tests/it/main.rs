@@ -11,7 +11,9 @@
 mod browser_sign_in;
 mod by_hand;
 mod concurrency;
+mod connection;
 mod doubles;
+mod entra;
 mod errors;
 mod get_token;
 mod login;

@@ -96,8 +96,9 @@ fn identity_flags(identity: &Identity) -> String {
     flags.extend(auth_params.iter().map(|(name, value)| ("auth-param", format!("{name}={value}"))));
     flags.extend(login_hint.clone().map(|hint| ("login-hint", hint)));
     flags.extend((*subject == Subject::Client).then(|| ("flow", "client-credentials".to_owned())));
-    let words: String = flags.iter().map(|(flag, value)| format!(" --{flag} {}", shell_word(value))).collect();
-    if *tls_verified { words } else { words + " --insecure-skip-tls-verify" }
+    let mut words: Vec<String> = flags.iter().map(|(flag, value)| format!(" --{flag} {}", shell_word(value))).collect();
+    words.extend((!tls_verified).then(|| " --insecure-skip-tls-verify".to_owned()));
+    words.concat()
 }
 
 /// A word as a POSIX shell reads it back.

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::browser::{Browser, Visit};
 use crate::provider::Provider;
 use crate::run::Run;
-use crate::secrets::{SecretKind, Secrets};
+use crate::secrets::{Search, SecretKind, Secrets};
 use crate::server::lock;
 
 /// A temporary home folder, an empty environment, a browser of its own, and nothing of the
@@ -325,16 +325,10 @@ impl Sandbox {
     /// Fails if a secret stands where none may. `shown` are kinds that this output may hold.
     pub(crate) fn check_leaks(&self, stdout: &str, stderr: &str, shown: &[SecretKind]) {
         let mut leaks = Vec::new();
+        let searches: Vec<Search> = lock(&self.secrets).iter().map(Secrets::search).collect();
         let mut look = |place: &str, text: &[u8], allowed: &[SecretKind]| {
-            for secrets in lock(&self.secrets).iter() {
-                leaks.extend(
-                    secrets
-                        .found_in(text)
-                        .into_iter()
-                        .filter(|kind| !allowed.contains(kind))
-                        .map(|kind| format!("{kind:?} in {place}")),
-                );
-            }
+            let found = searches.iter().flat_map(|search| search.found_in(text));
+            leaks.extend(found.filter(|kind| !allowed.contains(kind)).map(|kind| format!("{kind:?} in {place}")));
         };
         look("stdout", without_credential(stdout).as_bytes(), shown);
         look("stderr", stderr.as_bytes(), shown);

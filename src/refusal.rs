@@ -9,6 +9,7 @@ use crate::entra::{aadsts, preset};
 use crate::error::{Error, Kind};
 use crate::http;
 use crate::json_object::JsonObject;
+use crate::oidc::Attempt;
 use crate::options::Flow;
 use crate::secret::Secret;
 use crate::settings::{SecretSource, Settings};
@@ -98,9 +99,16 @@ impl Refusal {
         })
     }
 
-    /// What the browser brought back.
-    pub(crate) fn from_callback(refusal: CallbackRefusal) -> Self {
-        Self { error: refusal.error, description: refusal.description, uri: refusal.uri, ..Self::default() }
+    /// What the browser brought back at the end of this attempt.
+    pub(crate) fn from_callback(refusal: CallbackRefusal, attempt: &Attempt) -> Self {
+        let secrets = [attempt.state.clone(), attempt.nonce.clone()];
+        let text = |text: Option<String>| text.map(|text| without(&text, &secrets));
+        Self {
+            error: without(&refusal.error, &secrets),
+            description: text(refusal.description),
+            uri: text(refusal.uri),
+            ..Self::default()
+        }
     }
 
     /// The error to show: `what` did not happen, the provider's words, and the way out.

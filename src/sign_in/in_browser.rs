@@ -75,7 +75,7 @@ async fn answered(context: SignIn<'_>, listener: &Listener, attempt: &Attempt, a
     let result = async {
         oidc::check_callback_issuer(context.provider, answer.issuer.as_deref())?;
         let code = answer.result.map_err(|refusal| {
-            Refusal::from_callback(refusal).explained("the provider refused the sign-in", context.settings)
+            Refusal::from_callback(refusal, attempt).explained("the provider refused the sign-in", context.settings)
         })?;
         redeem(context, attempt, &code, listener.redirect()).await
     };
@@ -89,7 +89,7 @@ async fn answered(context: SignIn<'_>, listener: &Listener, attempt: &Attempt, a
 }
 
 async fn redeem(context: SignIn<'_>, attempt: &Attempt, code: &Secret, redirect: &str) -> Result<Grant> {
-    let reply = oidc::exchange(context.client, code, redirect, &attempt.verifier)
+    let reply = oidc::exchange(context.client, code, redirect, attempt)
         .await
         .map_err(|error| failure(error, "the provider gave no token for the code", context.settings))?;
     Ok(Grant { reply, nonce: Some(attempt.nonce.clone()), page: None })

@@ -42,7 +42,8 @@ pub(crate) async fn pasted_code(context: SignIn<'_>, attempt: &Attempt) -> Resul
             Ok(Pasted::Answer(answer)) => {
                 oidc::check_callback_issuer(context.provider, answer.issuer.as_deref())?;
                 return answer.result.map_err(|refusal| {
-                    Refusal::from_callback(refusal).explained("the provider refused the sign-in", context.settings)
+                    Refusal::from_callback(refusal, attempt)
+                        .explained("the provider refused the sign-in", context.settings)
                 });
             }
             Err(error) => context.ui.prompt(
@@ -55,7 +56,7 @@ pub(crate) async fn pasted_code(context: SignIn<'_>, attempt: &Attempt) -> Resul
 
 /// Exchanges the code for tokens.
 async fn redeem(context: SignIn<'_>, attempt: &Attempt, code: &Secret, redirect: &str) -> Result<Grant> {
-    let reply = oidc::exchange(context.client, code, redirect, &attempt.verifier)
+    let reply = oidc::exchange(context.client, code, redirect, attempt)
         .await
         .map_err(|error| failure(error, "the provider gave no token for the code", context.settings))?;
     Ok(Grant { reply, nonce: Some(attempt.nonce.clone()), page: None })

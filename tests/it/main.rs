@@ -25,6 +25,8 @@ mod presence;
 mod real_cluster;
 #[cfg(unix)]
 mod real_provider;
+#[cfg(unix)]
+mod secrets;
 mod status;
 #[cfg(unix)]
 mod without_browser;

@@ -16,6 +16,8 @@ mod doubles;
 mod entra;
 mod errors;
 mod get_token;
+mod help;
+mod kubelogin;
 mod login;
 mod logout;
 mod playground;

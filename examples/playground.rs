@@ -111,15 +111,20 @@ impl Playground {
         }
     }
 
-    fn write_kubeconfig(&self) {
-        let arguments = [
+    /// What the kubeconfig has the program run with.
+    fn arguments(&self) -> [String; 5] {
+        [
             "get-token".to_owned(),
             format!("--issuer-url={}", self.provider.issuer()),
             "--client-id=kubernetes".to_owned(),
             // Any free port: on yours, the redirect is http://localhost:8000/oidc-callback.
             "--listen-address=localhost:0".to_owned(),
             format!("--cache-dir={}", self.sandbox.cache_folder().display()),
-        ];
+        ]
+    }
+
+    fn write_kubeconfig(&self) {
+        let arguments = self.arguments();
         let exec = exec_entry("kubectl-headlamp", &arguments);
         self.sandbox.write_kubeconfig(&self.api_server.kubeconfig(&exec));
         self.sandbox.know(&self.provider);
@@ -175,7 +180,7 @@ impl Playground {
         let before = self.provider.all_requests().len();
         let took = self.get_pods(false)?;
         let alone = Instant::now();
-        let _ = finished(self.run_binary(&["get-token"]).args(self.entry_arguments()))?;
+        let _ = finished(self.get_token())?;
         let alone = alone.elapsed();
         match self.provider.all_requests().len() - before {
             0 => say("Nobody asked the provider anything, and no browser opened."),
@@ -245,7 +250,7 @@ impl Playground {
             println!("  KUBERNETES_EXEC_INFO={question}");
         }
         let begun = Instant::now();
-        let run = self.run_binary(&["get-token"]).args(self.entry_arguments()).env("KUBERNETES_EXEC_INFO", question);
+        let run = self.get_token().env("KUBERNETES_EXEC_INFO", question);
         let output = finished(run)?;
         let token = output.token();
         if explain {
@@ -278,17 +283,8 @@ impl Playground {
         Ok(())
     }
 
-    fn run_binary(&self, words: &[&str]) -> Run<'_> {
-        self.prepared(self.sandbox.command(words))
-    }
-
-    /// The arguments of the kubeconfig's entry after `get-token`.
-    fn entry_arguments(&self) -> Vec<String> {
-        let kubeconfig = std::fs::read(self.sandbox.kubeconfig_path()).unwrap_or_default();
-        let kubeconfig: Value = serde_json::from_slice(&kubeconfig).unwrap_or_default();
-        let arguments =
-            kubeconfig.pointer("/users/0/user/exec/args").and_then(Value::as_array).cloned().unwrap_or_default();
-        arguments.iter().skip(1).filter_map(Value::as_str).map(str::to_owned).collect()
+    fn get_token(&self) -> Run<'_> {
+        self.prepared(self.sandbox.command(self.arguments()))
     }
 
     /// Where the program and kubectl are found; and for a real browser, your own session.
@@ -300,9 +296,8 @@ impl Playground {
             for name in SANDBOXED {
                 run = run.without_env(name);
             }
-            for (name, value) in
-                std::env::vars_os().filter(|(name, _)| !OURS.contains(&name.to_string_lossy().as_ref()))
-            {
+            let ours = |name: &str| name.starts_with("KUBECTL_HEADLAMP_") || OURS.contains(&name);
+            for (name, value) in std::env::vars_os().filter(|(name, _)| !ours(&name.to_string_lossy())) {
                 run = run.env(name, value);
             }
             let cache = self.sandbox.home().join(".kube/cache");

@@ -464,7 +464,7 @@ fn a_wrong_password_is_told_and_a_missing_terminal_too() {
       caused by: the provider says `invalid_grant`: user name or password is wrong
 
     hint: check user name and password
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
+    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes --login-hint jane@example.com`
     ");
     let sandbox = Sandbox::new(BINARY);
     let run = sandbox.get_token(&provider).args(["--flow=password", "--username=jane@example.com"]);
@@ -476,7 +476,7 @@ fn a_wrong_password_is_told_and_a_missing_terminal_too() {
       caused by: standard input may not be read, or is no terminal in the foreground
 
     hint: give it with `--password-file`
-    hint: run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes` in a terminal, then repeat your command
+    hint: run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes --login-hint jane@example.com` in a terminal, then repeat your command
     ");
     let sandbox = Sandbox::new(BINARY);
     let output = sandbox.get_token(&provider).arg("--flow=password").silent_stdin().run();

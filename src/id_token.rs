@@ -66,7 +66,7 @@ const ALGORITHMS: [(&str, Algorithm); 9] = [
     ("EdDSA", Algorithm::EdDsa),
 ];
 /// Clocks differ: by so much a token may have ended already, or not have begun.
-const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
+pub(crate) const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 /// A later end is not told: kubectl and the cache would hold on to the token for ever.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// A token of a new sign-in was made just now. The day is for clocks that are set to a wrong time

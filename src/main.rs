@@ -13,7 +13,7 @@
 //! |---|---|
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
-//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
+//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?; `waiting` `token_source`), `sign_in/*` (one function per flow) |
 //! | mechanism: one outside thing each, never prints | `exec_credential` `cache` (`cache_key` `cache_lock` `private_file`) `oidc` (`provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `port_holder`) `browser` `terminal` `kubeconfig` `api_server` |
 //! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `environment` |
 //! | | `loopback` `json_object` `error` `secret` |
@@ -78,7 +78,9 @@ mod sign_in;
 mod signing_key;
 mod terminal;
 mod token_reply;
+mod token_source;
 mod ui;
+mod waiting;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -45,6 +45,7 @@ async fn in_browser(context: SignIn<'_>, opener: Option<Opener>, listener: &List
 /// browser did not start, and nobody sees the address.
 async fn open(context: SignIn<'_>, opener: Option<Opener>, start: &Secret) -> Error {
     let SignIn { settings, ui, presence, .. } = context;
+    context.asked.set(true);
     let issuer = &settings.identity.issuer;
     let tell = |how: &str| {
         let paste = if presence.stdin { "\nor paste here the address that your browser ends at" } else { "" };

@@ -14,6 +14,7 @@ pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
     };
     let extra = AuthorizationExtra { prompt: settings.prompt.as_deref(), claims: context.claims };
     let attempt = oidc::authorization(context.client, &place.redirect, &extra)?;
+    context.asked.set(true);
     context.ui.prompt(
         &format!(
             "Open this address in a browser and sign in:\n\n  {}\n\nThe browser then goes to an address that begins with\n  {}\nand may say that it cannot be reached. Copy that whole address from the browser and paste it here:",

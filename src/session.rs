@@ -269,7 +269,7 @@ fn backed_off(failure: Failure, began: Timestamp, now: Timestamp) -> Option<Erro
     }
     let ago = in_words(now.duration_since(failure.at));
     let wait = in_words(failure.until.duration_since(now));
-    Some(failure.error.cause(format!("that was {ago} ago; nobody is asked again for another {wait}")))
+    Some(failure.error.without_hints().cause(format!("that was {ago} ago; nobody is asked again for another {wait}")))
 }
 
 fn obtained(settings: &Settings, entry: Entry) -> Result<(Token, Entry)> {

@@ -389,6 +389,7 @@ mod tests {
         assert_eq!(expires(&jwt(1_900_000_600), Some(300)), 300);
         assert_eq!(expires(&jwt(1_900_000_300), Some(600)), 300);
         assert_eq!(expires(&Secret::new("opaque"), None), 300);
-        assert!(access_token(&settings("access"), &jwt(1_899_999_999), Some(Duration::from_secs(600)), now).is_err());
+        assert!(access_token(&settings("access"), &jwt(1_899_999_941), Some(Duration::from_secs(600)), now).is_ok());
+        assert!(access_token(&settings("access"), &jwt(1_899_999_940), Some(Duration::from_secs(600)), now).is_err());
     }
 }

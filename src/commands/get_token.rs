@@ -66,9 +66,9 @@ fn advised(error: Error, settings: &Settings, environment: &Environment) -> Erro
             let command = login_command(settings, environment);
             error.hint(format!("run `{command}` in a terminal, then repeat your command"))
         }
-        Kind::SignInFailed => {
+        Kind::SignInFailed if error.hints().is_empty() => {
             let command = login_command(settings, environment);
-            error.hint(format!("to try again at once, run `{command}`"))
+            error.hint(format!("to try again, run `{command}`"))
         }
         _ => error,
     }

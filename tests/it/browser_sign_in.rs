@@ -205,7 +205,7 @@ fn a_code_that_somebody_else_asked_for_is_worth_nothing() {
     kubectl-headlamp: error: the provider gave no token for the code
       caused by: the provider says `invalid_grant`: the verifier does not fit
 
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
+    hint: to try again, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     let entry = |file: &PathBuf| {
         file.extension().is_some_and(|kind| kind == "json") && file.file_stem().is_some_and(|key| key.len() == 64)
@@ -246,7 +246,7 @@ fn an_answer_in_another_providers_name_is_refused() {
     kubectl-headlamp: error: the answer to the sign-in came from another provider
       caused by: it names `https://evil.example`, and `[ISSUER]` was asked
 
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
+    hint: to try again, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     assert_eq!(provider.requests(Endpoint::Token).len(), 0);
 }
@@ -268,7 +268,7 @@ fn an_answer_without_the_name_that_was_promised_is_refused() {
     kubectl-headlamp: error: the answer to the sign-in does not say which provider it is from
       caused by: `[ISSUER]` promises to name itself (`iss`), and the answer does not
 
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
+    hint: to try again, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     assert_eq!(provider.requests(Endpoint::Token).len(), 0);
 }
@@ -303,7 +303,6 @@ fn a_refused_sign_in_says_the_same_in_the_browser_and_in_the_terminal() {
       caused by: the provider says `access_denied`: <b>Jane</b>[2J said no
 
     hint: sign in again and agree to what is asked; if you did, whoever runs the provider must let you use this client
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     let page = sandbox.visit();
     assert_eq!(page.status, 400);
@@ -331,7 +330,6 @@ fn a_code_that_the_provider_does_not_take_is_shown_as_a_failure() {
       caused by: the provider says `invalid_client`: the secret is wrong
 
     hint: check that `kubernetes` is the client's ID; if the client has a secret, give it with `--client-secret-file <file>`
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     let page = sandbox.visit();
     assert_eq!(page.status, 400);
@@ -436,7 +434,6 @@ fn a_port_that_another_program_has_is_named_with_the_program() {
 
     hint: end that program, then try again
     hint: or register another redirect with the provider and name it, such as `--redirect-url http://localhost:[PORT]/oidc-callback`
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     assert_eq!(sandbox.opened().len(), 0);
     assert_eq!(provider.requests(Endpoint::Authorize).len(), 0);
@@ -582,7 +579,6 @@ fn a_sign_in_that_nobody_finishes_ends_and_frees_the_port() {
     kubectl-headlamp: error: the sign-in to `[ISSUER]` was not finished within 1 s
 
     hint: try again; `--timeout 10m` leaves more time
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     // Neither an answer nor a page is served any more.
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();

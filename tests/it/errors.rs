@@ -469,7 +469,6 @@ fn a_refusal_in_the_browser_is_told_in_the_providers_words() {
       caused by: the provider says `access_denied`: the person said no
 
     hint: sign in again and agree to what is asked; if you did, whoever runs the provider must let you use this client
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
 }
 
@@ -485,7 +484,6 @@ fn a_sign_in_that_nobody_finishes_ends_on_time() {
     kubectl-headlamp: error: the sign-in to `[ISSUER]` was not finished within 1 s
 
     hint: try again; `--timeout 10m` leaves more time
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     let again = sandbox.get_token(&provider).args(["--timeout=1s", "--hide-url"]).run();
     assert_eq!((again.code, again.stdout.as_str()), (4, ""));
@@ -496,6 +494,8 @@ fn a_sign_in_that_nobody_finishes_ends_on_time() {
 #[test]
 fn where_nobody_is_there_the_command_to_run_is_told() {
     let provider = Provider::start();
+    // That nobody is there takes no network to know.
+    provider.unused_is_fine();
     let sandbox = Sandbox::new(BINARY);
     let ci = sandbox.get_token(&provider).without_env("BROWSER").env("CI", "true").run();
     assert_snapshot!(ci, @"
@@ -543,7 +543,6 @@ fn a_client_that_the_provider_does_not_know_is_told() {
       caused by: the provider says `invalid_client`: the client is not known, or its secret is wrong
 
     hint: check that `kubernetes` is the client's ID; if the client has a secret, give it with `--client-secret-file <file>`
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     assert_snapshot!(signing_in(secret, &["--hide-url", "--client-secret=another-secret"]), @"
     exit 4
@@ -552,7 +551,6 @@ fn a_client_that_the_provider_does_not_know_is_told() {
       caused by: the provider says `invalid_client`: the client is not known, or its secret is wrong
 
     hint: check the client's secret, and how it is sent: `--client-authentication basic` or `post`
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
 }
 
@@ -568,7 +566,6 @@ fn a_token_that_does_not_hold_is_told_with_what_was_compared() {
       caused by: it is not for this client, `kubernetes`, but for `another-client`
 
     hint: compare `--client-id` with the client that is registered with the provider
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
 }
 
@@ -594,7 +591,6 @@ fn entras_codes_are_decoded_with_the_step_that_was_skipped() {
       caused by: the client secret is wrong
 
     hint: step: copy the secret's Value, not its Secret ID, without a line end; or make a new one: `az ad app credential reset --id kubernetes --append --query password -o tsv`
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     let none = "AADSTS7000218: The request body must contain 'client_assertion' or 'client_secret'.";
     assert_snapshot!(entra("invalid_client", none, 7_000_218), @"
@@ -605,7 +601,6 @@ fn entras_codes_are_decoded_with_the_step_that_was_skipped() {
       caused by: the app registration wants a client secret, and none was sent
 
     hint: give it one: `--client-secret-file <file>`; or register an address for clients without: `az ad app update --id kubernetes --public-client-redirect-uris http://localhost/kubectl-headlamp --is-fallback-public-client true`
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     let consent = "AADSTS65001: The user or administrator has not consented to use the application.";
     assert_snapshot!(entra("invalid_grant", consent, 65_001), @"
@@ -616,7 +611,6 @@ fn entras_codes_are_decoded_with_the_step_that_was_skipped() {
       caused by: nobody has consented to what is asked for, or a scope was added since
 
     hint: step: grant admin consent: `az ad app permission grant --id kubernetes --api 6dae42f8-4368-4678-94ff-3960e28e3630 --scope user.read`, or open `https://login.microsoftonline.com/<tenant-id>/adminconsent?client_id=kubernetes` as an administrator
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
 }
 
@@ -634,7 +628,6 @@ fn entras_refusals_in_the_browser_are_decoded_too() {
       caused by: Conditional Access forbids this sign-in, often because it is by device code
 
     hint: use the browser of this machine: `kubectl headlamp login --flow browser`; if that is refused too, Entra ID's sign-in log names the policy (look for Azure Kubernetes Service AAD Server)
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
 }
 
@@ -651,7 +644,6 @@ fn an_access_token_for_another_audience_is_told() {
       caused by: its audience is not `6dae42f8-4368-4678-94ff-3960e28e3630` but `https://kubernetes.example.com`
 
     hint: ask for a scope of the AKS server, and of no other API: `--scope 6dae42f8-4368-4678-94ff-3960e28e3630/user.read`
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
 }
 
@@ -668,7 +660,6 @@ fn a_clock_that_is_wrong_is_told_before_what_comes_of_it() {
       caused by: it ended at [TIME], and this machine's clock says [TIME]
 
     hint: set this machine's clock if that is not the time: `date -u` shows it
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
     let ahead = |provider: &Provider| provider.set(|behaviour| behaviour.clock_ahead = 7260);
     assert_snapshot!(signing_in(ahead, &["--hide-url"]), @"
@@ -679,6 +670,5 @@ fn a_clock_that_is_wrong_is_told_before_what_comes_of_it() {
       caused by: it is good only from [TIME] on (`iat`), and this machine's clock says [TIME]
 
     hint: set this machine's clock if that is not the time: `date -u` shows it
-    hint: to try again at once, run `kubectl headlamp login --issuer-url [ISSUER] --client-id kubernetes`
     ");
 }

@@ -161,7 +161,9 @@ fn a_provider_that_cannot_be_reached_is_no_reason_to_open_a_browser_or_to_forget
     provider.set(|behaviour| behaviour.id_token_lifetime = 60);
     let sandbox = signed_in(&provider);
     provider.go_down();
-    let output = sandbox.get_token(&provider).exec_info("v1", false).run();
+    let meanwhile = sandbox.get_token(&provider).exec_info("v1", false).run().succeeded();
+    assert!(meanwhile.stderr.contains("the token could not be renewed and is good for another"), "{meanwhile}");
+    let output = sandbox.get_token(&provider).exec_info("v1", false).arg("--force-refresh").run();
     assert_eq!(output.code, 6, "{output}");
     assert_eq!(output.stdout, "");
     assert_eq!(sandbox.opened().len(), 1, "only the first sign-in");

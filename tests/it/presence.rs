@@ -72,6 +72,8 @@ fn a_browser_is_opened_wherever_one_can_be_shown_and_whatever_stdin_is() {
 #[test]
 fn with_nobody_there_it_ends_at_once_with_the_command_to_run() {
     let provider = Provider::start();
+    // That nobody is there takes no network to know.
+    provider.unused_is_fine();
     let sandbox = Sandbox::new(BINARY);
     let run = away_from_any_terminal(&sandbox, &provider).without_env("BROWSER").silent_stdin();
     // So that it is a container everywhere.

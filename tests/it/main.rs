@@ -17,6 +17,7 @@ mod entra;
 mod errors;
 mod get_token;
 mod help;
+mod hostile_provider;
 mod kubelogin;
 mod login;
 mod logout;

@@ -30,6 +30,7 @@ mod real_cluster;
 mod real_provider;
 #[cfg(unix)]
 mod secrets;
+mod session;
 mod status;
 #[cfg(unix)]
 mod without_browser;

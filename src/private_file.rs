@@ -199,8 +199,11 @@ fn sync_folder(folder: &Path) {
 }
 
 fn not_opened(path: &Path, error: &io::Error) -> Error {
+    // The system's words for a link here and for links above that lead in a circle are the same.
     #[cfg(unix)]
-    if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+    if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+        && fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
+    {
         return cannot_open(path).cause("it is a symbolic link").hint(format!("`rm {}`", quoted(path)));
     }
     elsewhere(cannot_open(path).caused_by(error))

@@ -17,6 +17,8 @@ mod entra;
 mod errors;
 mod get_token;
 mod help;
+#[cfg(unix)]
+mod hostile_files;
 mod hostile_provider;
 mod kubelogin;
 mod login;

@@ -1,6 +1,6 @@
 //! `get-token`, as kubectl runs it: from the cache, refreshed, by a sign-in, or not at all.
 
-use headlamp_test_support::{Algorithm, Answer, Endpoint, Provider, Sandbox};
+use headlamp_test_support::{Algorithm, Answer, Endpoint, Provider, RefreshTokens, Sandbox};
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -231,4 +231,27 @@ fn a_provider_with_tls_and_a_path_in_its_issuer_is_a_provider_like_any_other() {
     let output = sandbox.get_token(&provider).arg("--force-refresh").exec_info("v1", false).run().succeeded();
     assert_eq!(output.stderr, "");
     assert_eq!(provider.token_requests("refresh_token").len(), 1);
+}
+
+#[test]
+fn a_token_that_runs_out_without_a_refresh_token_leads_to_one_new_sign_in() {
+    let provider = Provider::start();
+    provider.set(|behaviour| {
+        behaviour.refresh_tokens = RefreshTokens::Never;
+        behaviour.id_token_lifetime = 60;
+    });
+    let sandbox = signed_in(&provider);
+    let _ = sandbox.get_token(&provider).exec_info("v1", false).run().succeeded();
+    assert_eq!(sandbox.opened().len(), 2);
+    assert_eq!(provider.token_requests("refresh_token").len(), 0);
+}
+
+#[test]
+fn kubectl_is_told_an_end_a_little_before_the_tokens_own() {
+    let provider = Provider::start();
+    let end = jiff::Timestamp::now().as_second() + 3600;
+    provider.edit_claims(move |claims| claims["exp"] = end.into());
+    let answer = signed_in(&provider).get_token(&provider).exec_info("v1", false).run().succeeded().json();
+    let told: jiff::Timestamp = answer["status"]["expirationTimestamp"].as_str().unwrap().parse().unwrap();
+    assert_eq!(told.as_second(), end - 15);
 }

@@ -543,6 +543,63 @@ fn the_program_of_another_exec_entry_is_never_run() {
     }
 }
 
+#[test]
+fn tokens_that_are_taken_out_of_the_cache_are_renewed_without_a_sign_in() {
+    let provider = Provider::start();
+    let sandbox = signed_in(&provider);
+    edit(&sandbox.cache_entry(), |content| {
+        for name in ["id_token", "access_token"] {
+            drop(content.as_object_mut().unwrap().remove(name));
+        }
+    });
+    let _ = sandbox.get_token(&provider).exec_info("v1", false).run().succeeded();
+    assert_eq!(provider.token_requests("refresh_token").len(), 1);
+    assert_eq!(sandbox.opened().len(), 1, "only the first sign-in");
+}
+
+#[test]
+fn tokens_of_somebody_in_a_thousand_groups_are_kept_whole() {
+    let provider = Provider::start();
+    provider.set(|behaviour| {
+        behaviour.person.groups = (0..1000).map(|number| format!("a-group-of-some-length-{number}")).collect();
+    });
+    let sandbox = Sandbox::new(BINARY);
+    let first = sandbox.get_token(&provider).exec_info("v1", true).run().succeeded().token();
+    assert!(first.len() > 32 * 1024, "{}", first.len());
+    assert_eq!(sandbox.get_token(&provider).exec_info("v1", false).run().succeeded().token(), first);
+    assert_eq!(provider.token_requests("authorization_code").len(), 1);
+}
+
+#[test]
+fn a_path_that_begins_with_the_home_folder_is_found() {
+    let provider = Provider::builder().https().start();
+    let sandbox = Sandbox::new(BINARY);
+    sandbox.write("home/ca.pem", provider.ca_pem().unwrap());
+    let flags = sandbox.flags(&provider).into_iter().filter(|flag| !flag.contains("authority"));
+    let run = sandbox.command(["get-token", "--certificate-authority=~/ca.pem"]).args(flags);
+    let _ = run.exec_info("v1", true).run().succeeded();
+}
+
+#[test]
+fn a_client_whose_name_is_a_command_is_quoted_and_never_run() {
+    let provider = Provider::start();
+    let sandbox = Sandbox::new(BINARY);
+    let trace = sandbox.path("ran");
+    let client = format!("it's $(touch {trace}); `touch {trace}`", trace = trace.display());
+    provider.set(|behaviour| behaviour.client_id.clone_from(&client));
+    let run = || {
+        let flags = sandbox.flags(&provider).into_iter().filter(|flag| !flag.contains("client-id"));
+        sandbox.command(["get-token".to_owned(), format!("--client-id={client}")]).args(flags).exec_info("v1", true)
+    };
+    let alone = run().arg("--interactive=never").run();
+    assert_eq!(alone.code, 3, "{alone}");
+    let quoted = format!("--client-id '{}'", client.replace('\'', r"'\''"));
+    assert!(alone.stderr.contains(&quoted), "{alone}");
+    let _ = run().run().succeeded();
+    assert!(sandbox.opened()[0].starts_with("http://localhost:"), "{:?}", sandbox.opened());
+    assert!(!trace.exists());
+}
+
 /// Not by `eprintln!`: of a test that passes, that is not shown.
 fn not_tried(what: &str) {
     let _ = writeln!(std::io::stderr(), "not tried: {what}");

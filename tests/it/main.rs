@@ -12,6 +12,7 @@ mod browser_sign_in;
 mod by_hand;
 mod concurrency;
 mod connection;
+mod documents;
 mod doubles;
 mod entra;
 mod errors;

@@ -155,7 +155,7 @@ fn unreachable(cluster: &ClusterEntry) -> Error {
 
 /// kube, hyper and tower each wrap the cause in words of their own; the innermost says it.
 fn failed(cluster: &ClusterEntry, error: &(dyn Cause + 'static)) -> Error {
-    let chain: Vec<_> = std::iter::successors(Some(error), |error| error.source()).collect();
+    let chain: Vec<_> = std::iter::successors(Some(error), |error| (*error).source()).collect();
     let innermost = chain.last().map(ToString::to_string).unwrap_or_default();
     let told = unreachable(cluster).cause(innermost);
     match chain.iter().find_map(|error| hint(*error)) {

@@ -198,7 +198,7 @@ impl Cache {
     /// The last failure, if one is remembered. Whether it still counts is the caller's decision.
     pub(crate) fn failure(&self, key: &Key) -> Option<Failure> {
         let failure: Failure = load(&self.failure_path(key))?;
-        Some(Failure { error: printable(&failure.error), ..failure })
+        Some(Failure { error: fit_to_show(&failure.error), ..failure })
     }
 
     /// A failure that cannot be forgotten ends by itself.
@@ -318,7 +318,7 @@ struct ProviderFile {
 }
 
 /// The error with texts that a terminal can be shown, whatever the file says.
-fn printable(error: &Error) -> Error {
+fn fit_to_show(error: &Error) -> Error {
     let shown = Error::new(error.kind(), error.message());
     let shown = error.causes().iter().fold(shown, |shown, cause| shown.cause(cause));
     error.hints().iter().fold(shown, |shown, hint| shown.hint(hint))

@@ -51,6 +51,8 @@ mod exec_credential;
 mod http;
 mod id_token;
 mod kubeconfig;
+mod kubeconfig_flags;
+mod kubeconfig_user;
 mod kubelogin;
 mod oidc;
 mod options;

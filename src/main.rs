@@ -35,6 +35,8 @@
 //! The callback listener is hyper's and not `tiny_http`'s: there a connection that is reset while
 //! its request is read aborts the process, and idle ones end the accept loop for good.
 
+mod api_connection;
+mod api_proxy;
 mod api_server;
 mod browser;
 mod cache;
@@ -45,10 +47,12 @@ mod cli;
 mod clock;
 mod commands;
 mod entra;
+mod dialer;
 mod environment;
 mod error;
 mod exec_credential;
 mod http;
+mod http2_pool;
 mod id_token;
 mod kubeconfig;
 mod kubeconfig_flags;
@@ -57,11 +61,13 @@ mod kubelogin;
 mod oidc;
 mod options;
 mod private_file;
+mod resolver;
 mod secret;
 mod session;
 mod settings;
 mod sign_in;
 mod terminal;
+mod tls;
 mod ui;
 
 use std::ffi::OsString;

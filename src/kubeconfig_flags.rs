@@ -132,7 +132,7 @@ impl Overrides {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
     use clap::{Command, FromArgMatches};
 

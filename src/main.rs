@@ -51,6 +51,7 @@ mod dialer;
 mod environment;
 mod error;
 mod exec_credential;
+mod exec_plugin;
 mod http;
 mod http2_pool;
 mod id_token;

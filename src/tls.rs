@@ -87,38 +87,43 @@ pub(crate) fn server_name(cluster: &ClusterEntry) -> Result<Option<ServerName<'s
 
 /// The entry's CAs in DER; none: the system's hold.
 fn authorities(cluster: &ClusterEntry) -> Result<Option<Vec<Vec<u8>>>> {
-    let unusable =
-        |field: &str| Error::settings(format!("`{field}` of the cluster entry `{}` is no use", cluster.name));
-    let Some((field, pem)) = authority_pem(cluster, unusable)? else { return Ok(None) };
+    let Some(pem) = authority_pem(cluster)? else { return Ok(None) };
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => {
             Ok(Some(certificates.iter().map(|certificate| certificate.to_vec()).collect()))
         }
-        _ => Err(unusable(field).cause("it holds no certificate in PEM format")),
+        _ => Err(unusable_authority(cluster).cause("it holds no certificate in PEM format")),
     }
 }
 
-/// The kubeconfig's field that names the CAs, and their text.
-fn authority_pem(cluster: &ClusterEntry, unusable: impl Fn(&str) -> Error) -> Result<Option<(&'static str, Vec<u8>)>> {
+/// The text of the entry's CAs.
+pub(crate) fn authority_pem(cluster: &ClusterEntry) -> Result<Option<Vec<u8>>> {
+    let unusable = || unusable_authority(cluster);
     match &cluster.certificate_authority {
         None => Ok(None),
         Some(CertificateAuthority::Data(data)) => {
-            let field = "certificate-authority-data";
             let pem = STANDARD.decode(data.trim());
-            Ok(Some((field, pem.map_err(|error| unusable(field).cause("it is not base64").caused_by(&error))?)))
+            pem.map(Some).map_err(|error| unusable().cause("it is not base64").caused_by(&error))
         }
         Some(CertificateAuthority::File(path)) => {
-            let field = "certificate-authority";
             let pem = std::fs::read(path);
-            Ok(Some((field, pem.map_err(|error| unusable(field).cause(path.display()).caused_by(&error))?)))
+            pem.map(Some).map_err(|error| unusable().cause(path.display()).caused_by(&error))
         }
     }
+}
+
+fn unusable_authority(cluster: &ClusterEntry) -> Error {
+    let field = match cluster.certificate_authority {
+        Some(CertificateAuthority::File(_)) => "certificate-authority",
+        _ => "certificate-authority-data",
+    };
+    Error::settings(format!("`{field}` of the cluster entry `{}` is no use", cluster.name))
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 

@@ -56,6 +56,16 @@ impl Credential {
     pub(crate) fn bearer(token: Secret) -> Self {
         Self { bearer: Some(token), ..Self::default() }
     }
+
+    /// Whether the cluster is shown the same thing.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        let certificates = match (&self.certificate, &other.certificate) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.same_as(other),
+            _ => false,
+        };
+        certificates && self.bearer == other.bearer && self.basic == other.basic
+    }
 }
 
 /// A body without bytes.

@@ -1,8 +1,6 @@
 //! The proxy on the way to an API server, chosen as kubectl does: the cluster entry's, else the
 //! environment's (Go's rules, which know no `ALL_PROXY`), and that never for this machine itself.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;

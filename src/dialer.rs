@@ -1,7 +1,5 @@
 //! A connection to an API server: name, TCP, proxy and TLS, all within one deadline.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;

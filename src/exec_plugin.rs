@@ -4,8 +4,6 @@
 //! Its stderr is ours, because that is where it speaks to people; its stdin is ours only where it
 //! may ask one. Nothing of its arguments, variables and answer stands in an error.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 

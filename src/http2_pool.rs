@@ -3,8 +3,6 @@
 //! API servers allow 100 streams on a connection and let a 101st wait: with 100 watches open on the
 //! one connection that hyper-util's pool would keep, everything else stands still.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -117,9 +115,11 @@ impl Http2Pool {
         let mut spare = false;
         connections.open.retain(|connection| {
             let idle = connection.streams() == 0;
-            let kept = !connection.sender.is_closed() && !(idle && spare);
-            spare |= idle && kept;
-            kept
+            if connection.sender.is_closed() || (idle && spare) {
+                return false;
+            }
+            spare |= idle;
+            true
         });
         let free = connections.open.iter().filter(|connection| connection.streams() < MOST_STREAMS);
         if let Some(connection) = free.max_by_key(|connection| connection.streams()) {

@@ -3,8 +3,6 @@
 //!
 //! A statically linked C library cannot load the plug-ins that its own look-up needs.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -1,7 +1,5 @@
 //! TLS to an API server: whom we trust, and which certificate we show.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::sync::Arc;
 
 use base64::Engine;

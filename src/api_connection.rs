@@ -57,6 +57,10 @@ impl Credential {
         Self { bearer: Some(token), ..Self::default() }
     }
 
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.bearer.is_none() && self.basic.is_none() && self.certificate.is_none()
+    }
+
     /// Whether the cluster is shown the same thing.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         let certificates = match (&self.certificate, &other.certificate) {

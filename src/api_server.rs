@@ -79,6 +79,7 @@ async fn review(api: &ApiConnection, credential: &Credential, impersonation: &Im
         match status {
             StatusCode::NOT_FOUND => {}
             StatusCode::UNAUTHORIZED => return Ok(Review::Refused(unauthorized(cluster, credential))),
+            StatusCode::FORBIDDEN if credential.is_anonymous() => return Ok(Review::Refused(anonymous(cluster))),
             StatusCode::FORBIDDEN => return Ok(Review::Accepted(refused(cluster, status, &body))),
             status if status.is_success() => return Ok(Review::Known(user_info(cluster, &body)?)),
             status => return Err(refused(cluster, status, &body)),
@@ -151,9 +152,7 @@ fn unauthorized(cluster: &ClusterEntry, credential: &Credential) -> Error {
             (None, true) => refused("client certificate")
                 .cause("401: it is not from the cluster's client CA, or has run out")
                 .hint("get a new kubeconfig from where this one came from"),
-            (None, false) => refused("anonymous user")
-                .cause("401")
-                .hint("choose a context that has a user: `kubectl config get-contexts`"),
+            (None, false) => anonymous(cluster),
         };
     };
     let error = refused("token");
@@ -170,7 +169,15 @@ fn unauthorized(cluster: &ClusterEntry, credential: &Credential) -> Error {
             claims.expires.map_or_else(|| "an unknown time".to_owned(), |expires| expires.to_string()),
         ))
         .hint("compare issuer and audience, character for character, with the API server's `--oidc-issuer-url` and `--oidc-client-id`")
+        .hint("is it the token that the cluster wants? `--token-type id` or `--token-type access` chooses")
         .hint("the API server's log says why it refused the token")
+}
+
+/// 401 or 403 where nothing was shown.
+fn anonymous(cluster: &ClusterEntry) -> Error {
+    Error::new(Kind::Other, format!("the cluster `{}` does not know who you are", cluster.server))
+        .cause("the kubeconfig's context names no user, or one without a credential")
+        .hint("choose a context that has a user: `kubectl config get-contexts`")
 }
 
 /// 403 and the rest: the server's own words.
@@ -201,39 +208,72 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
-    /// Asks a server that gives these answers, one connection each, and tells what it was sent.
-    fn ask(answers: &'static [&'static str]) -> (Result<WhoAmI>, Vec<String>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let cluster = ClusterEntry {
-                name: "test".into(),
-                server: format!("http://{}/base", listener.local_addr().unwrap()),
-                ..ClusterEntry::default()
-            };
-            let served = tokio::spawn(async move {
-                let mut requests = Vec::new();
-                for answer in answers {
-                    let (mut stream, _) = listener.accept().await.unwrap();
-                    let mut bytes = vec![0; 4096];
-                    let mut request = String::new();
-                    while !request.contains("SelfSubjectReview\"}")
-                        && !(request.starts_with("GET ") && request.contains("\r\n\r\n"))
-                    {
-                        let count = stream.read(&mut bytes).await.unwrap();
-                        request += &String::from_utf8_lossy(bytes.get(..count).unwrap());
-                    }
-                    requests.push(request);
-                    stream.write_all(answer.as_bytes()).await.unwrap();
+    /// A server that gives these answers, one connection each, and what it is sent.
+    async fn answering(answers: &'static [&'static str]) -> (ClusterEntry, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}/base", listener.local_addr().unwrap());
+        let whole = |request: &str| {
+            request.ends_with(if request.starts_with("GET ") { "\r\n\r\n" } else { "SelfSubjectReview\"}" })
+        };
+        let sent = tokio::spawn(async move {
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut bytes = vec![0; 4096];
+                let mut request = String::new();
+                while !whole(&request) {
+                    let count = stream.read(&mut bytes).await.unwrap();
+                    request += &String::from_utf8_lossy(bytes.get(..count).unwrap());
                 }
-                requests
-            });
+                requests.push(request);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            requests
+        });
+        (ClusterEntry { name: "test".into(), server, ..ClusterEntry::default() }, sent)
+    }
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    }
+
+    fn ask(answers: &'static [&'static str]) -> (Result<WhoAmI>, Vec<String>) {
+        block_on(async {
+            let (cluster, sent) = answering(answers).await;
             let answer = who_am_i(&cluster, &Secret::new("opaque-token"), &Environment::default()).await;
-            (answer, served.await.unwrap())
+            (answer, sent.await.unwrap())
         })
+    }
+
+    #[test]
+    fn a_credential_that_is_refused_is_told_from_one_whose_owner_is_not_named() {
+        const FORBIDDEN: &[&str] = &["HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n{}"];
+        const UNAUTHORIZED: &[&str] = &["HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n{}"];
+        let review = |answers, credential: Credential| {
+            block_on(async {
+                let (cluster, _) = answering(answers).await;
+                let api = ApiConnection::new(&cluster, &Environment::default()).unwrap();
+                self_subject_review(&api, &credential, &Impersonation::default()).await.unwrap()
+            })
+        };
+        let basic = Credential { basic: Some(("jane".into(), Secret::new("hunter2"))), ..Credential::default() };
+        for (answers, credential, refused, words) in [
+            (FORBIDDEN, Credential::bearer(Secret::new("hunter2")), false, "accepts the credential"),
+            (FORBIDDEN, Credential::default(), true, "does not know who you are"),
+            (UNAUTHORIZED, Credential::default(), true, "does not know who you are"),
+            (UNAUTHORIZED, basic, true, "dropped passwords"),
+        ] {
+            match (review(answers, credential), refused) {
+                (Review::Refused(error), true) | (Review::Accepted(error), false) => {
+                    assert!(error.to_string().contains(words) && !error.to_string().contains("hunter2"), "{error}");
+                }
+                (other, _) => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
@@ -282,9 +322,8 @@ mod tests {
 
     #[test]
     fn a_closed_port_is_unreachable_with_its_own_hint() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let cluster = ClusterEntry { server: "https://127.0.0.1:1".into(), ..ClusterEntry::default() };
-        let error = runtime.block_on(who_am_i(&cluster, &Secret::new("t"), &Environment::default())).unwrap_err();
+        let error = block_on(who_am_i(&cluster, &Secret::new("t"), &Environment::default())).unwrap_err();
         assert_eq!(error.kind(), Kind::Unreachable);
         assert_eq!(error.hints(), ["nothing listens there: is the cluster running?"]);
     }

@@ -26,7 +26,7 @@ pub(crate) use crate::cache_key::Key;
 use crate::cache_lock;
 #[allow(unused_imports, reason = "parts of what this module returns")]
 pub(crate) use crate::cache_lock::{Holder, Lock, Locked};
-use crate::error::{printable, Error, Kind, Result};
+use crate::error::{Error, Kind, Result, printable};
 use crate::private_file::{self, Content};
 use crate::secret::Secret;
 use crate::settings::Identity;
@@ -111,7 +111,7 @@ pub(crate) enum Found {
 }
 
 /// A folder of cached tokens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cache {
     folder: PathBuf,
 }
@@ -320,8 +320,8 @@ struct ProviderFile {
 /// The error with texts that a terminal can be shown, whatever the file says.
 fn fit_to_show(error: &Error) -> Error {
     let shown = Error::new(error.kind(), error.message());
-    let shown = error.causes().iter().fold(shown, |shown, cause| shown.cause(cause));
-    error.hints().iter().fold(shown, |shown, hint| shown.hint(hint))
+    let shown = error.causes().iter().fold(shown, Error::cause);
+    error.hints().iter().fold(shown, Error::hint)
 }
 
 /// The content of a small file that may as well be missing.

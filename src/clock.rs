@@ -16,6 +16,12 @@ impl Clock {
     pub(crate) fn now(self) -> Timestamp {
         (self.0)()
     }
+
+    /// A clock that a test sets.
+    #[cfg(test)]
+    pub(crate) fn fixed(now: fn() -> Timestamp) -> Self {
+        Self(now)
+    }
 }
 
 /// How long a span is, for a person: `42 s`, `7 min`, `3 h`, `12 d`; never negative.
@@ -29,9 +35,19 @@ pub(crate) fn in_words(span: SignedDuration) -> String {
     }
 }
 
+/// A point in time, for a person: `24 November 2026, 23:17 UTC`.
+pub(crate) fn in_utc(time: Timestamp) -> String {
+    time.strftime("%-d %B %Y, %H:%M UTC").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_told_in_utc() {
+        assert_eq!(in_utc(Timestamp::UNIX_EPOCH), "1 January 1970, 00:00 UTC");
+    }
 
     #[test]
     fn spans_are_told_in_the_unit_that_fits() {

@@ -10,16 +10,17 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api_connection::Credential;
 use crate::cache::{Entry, Token};
 use crate::clock::Clock;
+use crate::configured::settings_of_entry;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::exec_plugin;
 use crate::id_token;
-use crate::kubeconfig::{ClusterEntry, ExecUser};
+use crate::kubeconfig::ClusterEntry;
 use crate::kubeconfig_user::{BearerSource, CertificateSource, InteractiveMode, Pem, PluginEntry, Target, UserEntry};
-use crate::options::{self, Interactive, Options};
+use crate::options::{Interactive, Options};
 use crate::secret::Secret;
 use crate::session::{self, Session, Wish};
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::terminal;
 use crate::tls::ClientIdentity;
 use crate::ui::Ui;
@@ -224,16 +225,6 @@ impl Source {
             Err(error) => Err(error),
         }
     }
-}
-
-/// The settings of an exec entry, with the options of the command line over them.
-pub(crate) fn settings_of_entry(user: &ExecUser, over: &Options, environment: &Environment) -> Result<Settings> {
-    let entry = options::of_entry(&user.arguments, &user.variables, environment)?;
-    let environment = environment.overlaid(user.variables.iter().cloned());
-    let mut settings = settings::resolve(&over.clone().over(entry), &environment)?;
-    let context = user.context.as_ref().map(|context| format!("context `{context}`, ")).unwrap_or_default();
-    settings.origin = Some(format!("{context}user `{}` in `{}`", user.name, user.file.display()));
-    Ok(settings)
 }
 
 fn asking_nobody(settings: &Settings) -> Settings {

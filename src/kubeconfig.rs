@@ -91,15 +91,6 @@ pub(crate) enum Selected {
     Other(Box<OtherUser>),
 }
 
-impl Selected {
-    pub(crate) fn exec(self) -> Option<ExecUser> {
-        match self {
-            Self::Exec(user) => Some(*user),
-            Self::Nothing | Self::Other(_) => None,
-        }
-    }
-}
-
 /// A user whose credential comes from a program. No `Debug`: arguments may hold a client secret.
 #[derive(Clone)]
 pub(crate) struct ExecUser {
@@ -141,6 +132,13 @@ pub(crate) enum Program {
     AzureKubelogin,
     /// Another one: its command.
     Other(String),
+}
+
+impl ExecUser {
+    /// Whether its arguments are understood here.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.program, Program::Headlamp | Program::Kubelogin)
+    }
 }
 
 /// How a cluster's API server is reached.
@@ -378,7 +376,7 @@ impl Kubeconfig {
                 let cluster = context.and_then(|context| self.cluster_named(&context.value.cluster));
                 exec_user(user, name.map(str::to_owned), cluster)
             })
-            .filter(|user| matches!(user.program, Program::Headlamp | Program::Kubelogin))
+            .filter(ExecUser::is_ours)
             .collect()
     }
 

@@ -131,7 +131,7 @@ fn apply(translated: &mut Translated, name: &str, treatment: Treatment, value: &
         Treatment::Renamed(flag) | Treatment::Switch(flag) => translated.arguments.push(assigned(flag, value)),
         Treatment::List(flag) => translated.arguments.extend(value.split(',').map(|value| assigned(flag, value))),
         Treatment::Translated(translate) => {
-            translated.arguments.extend(translate(value)?.into_iter().map(OsString::from))
+            translated.arguments.extend(translate(value)?.into_iter().map(OsString::from));
         }
         Treatment::NotedValue(_) if name == "oidc-pkce-method" && matches!(value, "auto" | "S256") => {}
         Treatment::NotedSwitch(_) if name == "oidc-use-pkce" => {}

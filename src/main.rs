@@ -1,7 +1,7 @@
 //! `kubectl-headlamp` signs people in to their Kubernetes clusters. This page is the map.
 //!
 //! # The problem
-//! kubectl knows no OpenID Connect: it runs a helper for each command and takes the token that the
+//! kubectl knows no `OpenID` Connect: it runs a helper for each command and takes the token that the
 //! helper prints. The helper must answer in a millisecond when it has a token, renew it in silence
 //! when it has run out, open one browser when it must, and never hang, never open fifty, and
 //! never lose or show what it holds.
@@ -13,10 +13,10 @@
 //! |---|---|
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
-//! | policy: it decides | `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
-//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` `id_token` `callback` `browser` `terminal` `kubeconfig` `api_server` |
-//! | what all of them use | `settings` `options` `kubelogin` `entra` `http` `ui` `clock` `environment` |
-//! | | `error` `secret` |
+//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
+//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` (`provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `loopback` `port_holder`) `browser` `terminal` `kubeconfig` `api_server` |
+//! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `environment` |
+//! | | `json_object` `error` `secret` |
 //!
 //! Start reading at [`commands::get_token`], then [`session`].
 //!
@@ -38,39 +38,57 @@
 mod api_connection;
 mod api_proxy;
 mod api_server;
+mod authorization_response;
 mod browser;
 mod cache;
 mod cache_key;
 mod cache_lock;
 mod callback;
+mod callback_page;
+mod callback_request;
+mod claims;
 mod cli;
 mod clock;
 mod commands;
+mod configured;
 mod credential;
 mod credential_source;
+mod device_code;
 mod dialer;
 mod entra;
 mod environment;
 mod error;
 mod exec_credential;
 mod exec_plugin;
-mod http;
 mod http2_pool;
+mod http;
+mod http_client;
+mod http_fault;
 mod id_token;
+mod json_object;
 mod kubeconfig;
 mod kubeconfig_flags;
 mod kubeconfig_user;
 mod kubelogin;
+mod loopback;
 mod oidc;
 mod options;
+mod port_holder;
 mod private_file;
+mod provider;
+mod provider_metadata;
+mod proxy;
+mod refusal;
+mod rejection;
 mod resolver;
 mod secret;
 mod session;
 mod settings;
 mod sign_in;
+mod signing_key;
 mod terminal;
 mod tls;
+mod token_reply;
 mod ui;
 
 use std::ffi::OsString;
@@ -102,7 +120,9 @@ fn run(words: &[OsString], ui: Ui, environment: &Environment, clock: Clock) -> R
     let words = words.strip_prefix(&[OsString::from("oidc-login")]).unwrap_or(words);
     let help = |word: &OsString| word == "--help" || word == "-h";
     match words.split_first() {
-        Some((verb, rest)) if verb == "get-token" && !rest.iter().any(help) => get_token::run(rest, ui, environment, clock),
+        Some((verb, rest)) if verb == "get-token" && !rest.iter().any(help) => {
+            get_token::run(rest, ui, environment, clock)
+        }
         _ => run_parsed(words, ui, environment, clock),
     }
 }

@@ -152,10 +152,10 @@ pub(crate) struct Options {
     /// The account to sign in with
     #[arg(long, value_name = "USER", help_heading = "Sign-in")]
     pub(crate) login_hint: Option<String>,
-    /// What the provider shall show: login, consent, select_account, none
+    /// What the provider shall show: login, consent, `select_account`, none
     #[arg(long, value_name = "PROMPT", help_heading = "Sign-in")]
     pub(crate) prompt: Option<String>,
-    /// The address that is registered with the provider [default: http://localhost:8000/oidc-callback]
+    /// The address that is registered with the provider [default: <http://localhost:8000/oidc-callback>]
     #[arg(long, value_name = "URL", help_heading = "Sign-in")]
     pub(crate) redirect_url: Option<String>,
     /// Where to listen for the answer, if not at the redirect's own port. Can be repeated: the first free one is used

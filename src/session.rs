@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::{Cache, Entry, Failure, Found, Holder, Key, Lock, Locked, Token};
 use crate::callback::Page;
-use crate::clock::{Clock, in_words};
+use crate::clock::{Clock, in_utc, in_words};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::http::Http;
@@ -71,12 +71,19 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
     let cache = Cache::at(folder.clone());
     let key = Key::of(&settings.identity);
     let began = clock.now();
-    if wish != Wish::SignedIn && let Some(failure) = cache.failure(&key).filter(|failure| began < failure.until && failure.at <= began) {
+    if wish != Wish::SignedIn
+        && let Some(failure) = cache.failure(&key).filter(|failure| began < failure.until && failure.at <= began)
+    {
         return Err(backed_off(failure, began));
     }
-    let lock = match wait_for_lock(session, &cache, &key, wish, began).await? {
+    // The holder may have written already and only be showing its page.
+    let done = || match cache.read(&key)? {
+        Found::Entry(entry) => Ok(shared(session, &entry, wish, began)),
+        Found::Absent | Found::Damaged(_) => Ok(None),
+    };
+    let lock = match wait_for_lock(session, &cache, &key, "sign-in", done).await? {
         Waited::Lock(lock) => lock,
-        Waited::Token(found) => return Ok(*found),
+        Waited::Done(found) => return Ok(found),
     };
     let entry = match cache.read(&key)? {
         Found::Entry(entry) => Some(*entry),
@@ -89,7 +96,9 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
     if let Some(found) = entry.as_ref().and_then(|entry| shared(session, entry, wish, began)) {
         return Ok(found);
     }
-    if wish != Wish::SignedIn && let Some(failure) = cache.failure(&key).filter(|failure| failure.at >= began) {
+    if wish != Wish::SignedIn
+        && let Some(failure) = cache.failure(&key).filter(|failure| meanwhile(failure.at, began, clock.now()))
+    {
         return Err(failure.error);
     }
     let result = renew(session, &cache, &key, wish, entry).await;
@@ -101,39 +110,52 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
     obtained(settings, result?)
 }
 
-/// The entry's token if it serves this wish: fresh, and for a forced refresh, newer than the wish.
+/// The entry's token if it serves this wish: one that lasts, or one that another process has just
+/// obtained, even if it ends soon: else each of those who waited would ask the provider anew.
 fn shared(session: Session<'_>, entry: &Entry, wish: Wish, began: Timestamp) -> Option<(Token, Entry)> {
     let Session { settings, clock, .. } = session;
+    let now = clock.now();
+    let token = wanted(settings, entry.clone())?;
+    let just_obtained = meanwhile(entry.refreshed, began, now) && token.expires > now;
     let serves = match wish {
-        Wish::Valid => true,
-        Wish::Refreshed => entry.refreshed >= began,
+        Wish::Valid => just_obtained || lasts(settings, &token, now),
+        Wish::Refreshed => just_obtained,
         Wish::SignedIn => false,
     };
-    let token = wanted(settings, entry.clone()).filter(|token| serves && lasts(settings, token, clock.now()))?;
-    Some((token, entry.clone()))
+    serves.then(|| (token, entry.clone()))
+}
+
+/// Whether this was since we began. What lies in the future was before the clock was set back.
+fn meanwhile(at: Timestamp, began: Timestamp, now: Timestamp) -> bool {
+    began <= at && at <= now
 }
 
 /// What waiting for the lock ended with.
-enum Waited {
+pub(crate) enum Waited<T> {
     Lock(Lock),
-    /// Another process has done what was wished for.
-    Token(Box<(Token, Entry)>),
+    /// Another process has done what it was wanted for.
+    Done(T),
 }
 
-async fn wait_for_lock(session: Session<'_>, cache: &Cache, key: &Key, wish: Wish, began: Timestamp) -> Result<Waited> {
+/// Takes the lock of an identity, for this purpose: `sign-in`. A holder is waited for no longer than
+/// its sign-in may take, and `done` is asked meanwhile whether that is still needed.
+pub(crate) async fn wait_for_lock<T>(
+    session: Session<'_>,
+    cache: &Cache,
+    key: &Key,
+    purpose: &str,
+    done: impl Fn() -> Result<Option<T>>,
+) -> Result<Waited<T>> {
     let Session { settings, ui, clock, .. } = session;
     let deadline = tokio::time::Instant::now() + settings.timeout + LOCK_GRACE;
     let mut tell_at = tokio::time::Instant::now() + LOCK_SILENCE;
     loop {
-        let holder = match cache.lock(key, "a sign-in", clock.now())? {
+        let holder = match cache.lock(key, purpose, clock.now())? {
             Locked::Mine(lock) => return Ok(Waited::Lock(lock)),
             Locked::Held(holder) => holder,
         };
-        // The holder may have written already and only be showing its page.
-        if let Found::Entry(entry) = cache.read(key)?
-            && let Some(found) = shared(session, &entry, wish, began)
-        {
-            return Ok(Waited::Token(Box::new(found)));
+        if let Some(done) = done()? {
+            return Ok(Waited::Done(done));
         }
         let now = tokio::time::Instant::now();
         if now >= deadline {
@@ -149,13 +171,17 @@ async fn wait_for_lock(session: Session<'_>, cache: &Cache, key: &Key, wish: Wis
 
 fn told_holder(holder: Option<&Holder>, now: Timestamp) -> String {
     match holder {
-        Some(holder) => format!("the sign-in of process {}, begun {} ago", holder.pid, in_words(now.duration_since(holder.since))),
+        Some(holder) => {
+            let ago = in_words(now.duration_since(holder.since));
+            format!("the {} of process {}, begun {ago} ago", holder.purpose, holder.pid)
+        }
         None => "another process's sign-in".to_owned(),
     }
 }
 
 fn gave_up_waiting(settings: &Settings, holder: Option<&Holder>, now: Timestamp) -> Error {
-    let error = Error::sign_in_failed(format!("no token for `{}`: another process did not finish its sign-in", settings.identity.issuer))
+    let issuer = &settings.identity.issuer;
+    let error = Error::sign_in_failed(format!("the tokens of `{issuer}` are in use: another process did not finish"))
         .cause(format!("waited for {}", told_holder(holder, now)));
     match holder {
         Some(holder) => error.hint(format!("finish that sign-in in its browser tab, or end it: `kill {}`", holder.pid)),
@@ -226,7 +252,12 @@ impl<'a> Work<'a> {
     }
 
     fn client(&self) -> Client<'_> {
-        Client { settings: self.session.settings, provider: &self.provider, http: &self.http, secret: self.secret.as_ref() }
+        Client {
+            settings: self.session.settings,
+            provider: &self.provider,
+            http: &self.http,
+            secret: self.secret.as_ref(),
+        }
     }
 
     fn write(&self, entry: &Entry) -> Result<()> {
@@ -261,7 +292,9 @@ impl<'a> Work<'a> {
     fn newer_refresh_token(&self, tried: &Secret) -> Result<Option<(Entry, Secret)>> {
         let Some((cache, key)) = self.place else { return Ok(None) };
         match cache.read(key)? {
-            Found::Entry(entry) => Ok(entry.refresh_token.clone().filter(|token| token != tried).map(|token| (*entry, token))),
+            Found::Entry(entry) => {
+                Ok(entry.refresh_token.clone().filter(|token| token != tried).map(|token| (*entry, token)))
+            }
             Found::Absent | Found::Damaged(_) => Ok(None),
         }
     }
@@ -282,7 +315,7 @@ impl<'a> Work<'a> {
     async fn take_refreshed(&mut self, mut entry: Entry, reply: Reply) -> Result<Refreshed> {
         if let Some(newer) = &reply.refresh_token {
             entry.refresh_token = Some(newer.clone());
-            entry.refresh_expires = self.from_now(reply.refresh_expires_in);
+            entry.refresh_expires = self.end_after(reply.refresh_expires_in);
             // Before anything can fail: the provider may have retired the old one.
             self.write(&entry)?;
         }
@@ -313,10 +346,10 @@ impl<'a> Work<'a> {
 
     /// A new sign-in. `before` is whose tokens these were, as far as is known.
     async fn sign_in(&mut self, before: Option<&Entry>, claims: Option<&str>) -> Result<Entry> {
-        let Session { settings, ui, environment, clock, interactive, .. } = self.session;
+        let Session { settings, ui, environment, clock: _, interactive, .. } = self.session;
         let presence = Presence::of(interactive, settings, ui);
         let client = self.client();
-        let context = SignIn { settings, provider: &self.provider, client: &client, ui, environment, clock, presence, claims };
+        let context = SignIn { settings, provider: &self.provider, client: &client, ui, environment, presence, claims };
         let Grant { reply, nonce, page } = sign_in::sign_in(context).await?;
         let result = self.take_signed_in(&reply, nonce.as_ref(), before).await;
         if let Some(page) = page {
@@ -338,7 +371,7 @@ impl<'a> Work<'a> {
             id_token: fresh.id_token,
             access_token: fresh.access_token,
             refresh_token: reply.refresh_token.clone(),
-            refresh_expires: self.from_now(reply.refresh_expires_in),
+            refresh_expires: self.end_after(reply.refresh_expires_in),
             person: fresh.person,
             signed_in: now,
             refreshed: now,
@@ -346,8 +379,10 @@ impl<'a> Work<'a> {
         };
         if wanted(settings, entry.clone()).is_none() {
             let kind = type_name(settings.token_type);
-            return Err(Error::sign_in_failed(format!("the provider gave no token for the cluster: its reply is without {kind}"))
-                .hint("if the cluster takes the other one: `--token-type id` or `--token-type access`"));
+            return Err(Error::sign_in_failed(format!(
+                "the provider gave no token for the cluster: its reply is without {kind}"
+            ))
+            .hint("if the cluster takes the other one: `--token-type id` or `--token-type access`"));
         }
         if let Some((old, new)) = before.and_then(|before| before.subject.as_deref()).zip(entry.subject.as_deref())
             && old != new
@@ -356,22 +391,24 @@ impl<'a> Work<'a> {
         }
         self.write(&entry)?;
         if entry.refresh_token.is_none() && settings.identity.subject == Subject::Person {
-            let reason = oidc::no_refresh_token_reason(&self.provider, settings).map(|reason| format!(": {reason}")).unwrap_or_default();
-            ui.note(format!("the provider gave no refresh token, so you will be asked again when this one ends{reason}"));
+            let reason = oidc::no_refresh_token_reason(&self.provider, settings);
+            ui.note(format!(
+                "the provider gave no refresh token, so you will be asked again when this one ends: {reason}"
+            ));
         }
         Ok(entry)
     }
 
-    fn from_now(&self, span: Option<Duration>) -> Option<Timestamp> {
+    fn end_after(&self, span: Option<Duration>) -> Option<Timestamp> {
         let now = self.session.clock.now();
         span.and_then(|span| SignedDuration::try_from(span).ok()).and_then(|span| now.checked_add(span).ok())
     }
 
     fn success_page(&self, entry: &Entry) -> Page {
         let settings = self.session.settings;
-        let until = wanted(settings, entry.clone()).map(|token| token.expires.to_string()).unwrap_or_default();
+        let until = wanted(settings, entry.clone()).map(|token| in_utc(token.expires)).unwrap_or_default();
         let until = match (&entry.refresh_token, entry.refresh_expires) {
-            (Some(_), Some(end)) => format!("{until}, renewed by itself until {end}"),
+            (Some(_), Some(end)) => format!("{until}, renewed by itself until {}", in_utc(end)),
             (Some(_), None) => format!("{until}, and renewed by itself"),
             (None, _) => until,
         };
@@ -404,7 +441,9 @@ impl<'a> Work<'a> {
             fresh.access_token = Some(access);
             fresh.person = fresh.person.or(person);
         }
-        if let Some(token) = &fresh.access_token && settings.token_type == TokenType::Access {
+        if let Some(token) = &fresh.access_token
+            && settings.token_type == TokenType::Access
+        {
             id_token::check_access_token(token, settings)?;
         }
         ui.step("the provider's reply is verified");
@@ -412,10 +451,15 @@ impl<'a> Work<'a> {
     }
 
     /// The keys are fetched again once if they do not fit: the provider may have new ones.
-    async fn verified_id_token(&mut self, token: &Secret, reply: &Reply, nonce: Option<&Secret>, subject: Option<&str>) -> Result<Verified> {
+    async fn verified_id_token(
+        &mut self,
+        token: &Secret,
+        reply: &Reply,
+        nonce: Option<&Secret>,
+        subject: Option<&str>,
+    ) -> Result<Verified> {
         let Session { settings, clock, .. } = self.session;
         let expectation = Expectation {
-            issuer: &settings.identity.issuer,
             client_id: &settings.identity.client_id,
             nonce,
             access_token: reply.access_token.as_ref(),
@@ -435,7 +479,9 @@ impl<'a> Work<'a> {
     fn warn_of_clock(&self) {
         if let Some(skew) = self.http.clock_skew().filter(|skew| skew.abs() > CLOCK_TOLERANCE) {
             let (by, way) = (in_words(skew.abs()), if skew.is_positive() { "behind" } else { "ahead of" });
-            self.session.ui.warning(format!("this machine's clock is {by} {way} the provider's: tokens may be refused until it is set"));
+            self.session.ui.warning(format!(
+                "this machine's clock is {by} {way} the provider's: tokens may be refused until it is set"
+            ));
         }
     }
 }
@@ -450,18 +496,26 @@ struct Fresh {
 }
 
 /// An access token is the cluster's to judge; we read its end, from itself or from the reply.
-fn access_token(settings: &Settings, value: &Secret, expires_in: Option<Duration>, now: Timestamp) -> Result<(Token, Option<crate::cache::Person>)> {
+fn access_token(
+    settings: &Settings,
+    value: &Secret,
+    expires_in: Option<Duration>,
+    now: Timestamp,
+) -> Result<(Token, Option<crate::cache::Person>)> {
     let claims = id_token::read_untrusted(value);
-    let by_reply = expires_in.and_then(|span| SignedDuration::try_from(span).ok()).map(|span| now.saturating_add(span.min(LONGEST_LIFE)));
-    let by_reply = by_reply.and_then(std::result::Result::ok);
+    let by_reply = expires_in.and_then(|span| SignedDuration::try_from(span).ok());
+    let by_reply = by_reply.and_then(|span| now.saturating_add(span.min(LONGEST_LIFE)).ok());
     let by_itself = claims.as_ref().and_then(|claims| claims.expires);
     let expires = match (by_itself, by_reply) {
         (Some(one), Some(other)) => one.min(other),
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => now.saturating_add(UNKNOWN_LIFE).unwrap_or(now),
     };
+    let expires = expires.min(now.saturating_add(LONGEST_LIFE).unwrap_or(expires));
     if settings.token_type == TokenType::Access && expires <= now {
-        return Err(Error::sign_in_failed("the provider gave an access token that has expired already").cause(format!("it ended at {expires}")).hint("check this machine's clock: `date -u`"));
+        return Err(Error::sign_in_failed("the provider gave an access token that has expired already")
+            .cause(format!("it ended at {expires}"))
+            .hint("check this machine's clock: `date -u`"));
     }
     let claims = claims.unwrap_or_default();
     Ok((Token { value: value.clone(), expires, issuer: claims.issuer, audience: claims.audience }, claims.person))
@@ -510,3 +564,101 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(90);
 const UNKNOWN_LIFE: SignedDuration = SignedDuration::from_mins(5);
 /// Longer lives than this are not believed.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use base64::Engine;
+
+    use super::*;
+    use crate::{options, settings};
+
+    fn settings(token_type: &str) -> Settings {
+        let words = [
+            "--issuer-url",
+            "https://id.example.com",
+            "--client-id",
+            "c",
+            "--token-storage",
+            "none",
+            "--token-type",
+            token_type,
+        ];
+        let options = options::of_arguments(&words.map(Into::into)).unwrap();
+        settings::resolve(&options, &Environment::default()).unwrap()
+    }
+
+    fn after(time: Timestamp, seconds: i64) -> Timestamp {
+        time.checked_add(SignedDuration::from_secs(seconds)).unwrap()
+    }
+
+    /// What a process that began now makes of an entry refreshed and ending so many seconds from now.
+    fn is_shared(wish: Wish, refreshed: i64, expires: i64) -> bool {
+        let (settings, environment, clock) = (settings("id"), Environment::default(), Clock::system());
+        let session = Session {
+            settings: &settings,
+            ui: Ui::new(),
+            environment: &environment,
+            clock,
+            interactive: None,
+            cluster: None,
+        };
+        let now = clock.now();
+        let token = Token { value: Secret::new("t"), expires: after(now, expires), issuer: None, audience: Vec::new() };
+        let entry = Entry {
+            identity: settings.identity.clone(),
+            id_token: Some(token),
+            access_token: None,
+            refresh_token: None,
+            refresh_expires: None,
+            person: None,
+            signed_in: now,
+            refreshed: after(now, refreshed),
+            subject: None,
+        };
+        shared(session, &entry, wish, now).is_some()
+    }
+
+    #[test]
+    fn a_token_just_obtained_is_shared_even_if_it_ends_soon() {
+        for wish in [Wish::Valid, Wish::Refreshed] {
+            assert!(is_shared(wish, 0, 30), "{wish:?}");
+            assert!(!is_shared(wish, 0, 0), "{wish:?}");
+            assert!(!is_shared(wish, -10, 30), "{wish:?}");
+        }
+        assert!(is_shared(Wish::Valid, -10, 300));
+        assert!(!is_shared(Wish::Refreshed, -10, 300));
+        assert!(!is_shared(Wish::SignedIn, 0, 300));
+    }
+
+    #[test]
+    fn what_happened_before_the_clock_was_set_back_is_not_taken_for_news() {
+        assert!(!is_shared(Wish::Refreshed, 3600, 7200));
+        let began = Timestamp::from_second(1_900_000_000).unwrap();
+        assert!(meanwhile(began, began, began));
+        assert!(!meanwhile(after(began, -1), began, began));
+        assert!(!meanwhile(after(began, 3600), began, after(began, 5)));
+    }
+
+    #[test]
+    fn an_access_token_is_not_believed_to_live_longer_than_thirty_days() {
+        let now = Timestamp::from_second(1_900_000_000).unwrap();
+        let jwt = |exp: i64| {
+            let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{exp}}}"));
+            Secret::new(format!("e30.{payload}.c2ln"))
+        };
+        let expires = |token: &Secret, expires_in: Option<u64>| {
+            let (token, _) =
+                access_token(&settings("access"), token, expires_in.map(Duration::from_secs), now).unwrap();
+            token.expires.duration_since(now).as_secs()
+        };
+        assert_eq!(expires(&jwt(253_370_764_800), None), 30 * 86_400);
+        assert_eq!(expires(&Secret::new("opaque"), Some(u64::MAX)), 300);
+        assert_eq!(expires(&Secret::new("opaque"), Some(400_000_000)), 30 * 86_400);
+        assert_eq!(expires(&jwt(1_900_000_600), Some(300)), 300);
+        assert_eq!(expires(&jwt(1_900_000_300), Some(600)), 300);
+        assert_eq!(expires(&Secret::new("opaque"), None), 300);
+        assert!(access_token(&settings("access"), &jwt(1_899_999_999), Some(Duration::from_secs(600)), now).is_err());
+    }
+}

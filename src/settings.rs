@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::options::{
     ClientAuthentication, Flow, Interactive, Options, ProviderKind, RefreshScopes, TokenStorage, TokenType,
 };
+use crate::proxy::Proxies;
 use crate::secret::Secret;
 
 /// Whose tokens these are: everything that makes two sign-ins different ones, and nothing else.
@@ -22,7 +23,7 @@ use crate::secret::Secret;
 /// share their tokens. Not in it: CA, client secret, redirect, token type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
-    /// As configured, character for character (OpenID Connect Discovery §4.3 compares strings).
+    /// As configured, character for character (`OpenID` Connect Discovery §4.3 compares strings).
     pub(crate) issuer: String,
     pub(crate) client_id: String,
     /// All scopes that are asked for by configuration, `openid` included.
@@ -125,6 +126,7 @@ pub(crate) struct ConnectionSettings {
     pub(crate) client_certificate: Option<(PathBuf, PathBuf)>,
     /// Further headers of every request.
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) proxies: Proxies,
 }
 
 /// Where tokens are kept.
@@ -199,6 +201,7 @@ pub(crate) fn resolve(options: &Options, environment: &Environment) -> Result<Se
                 .iter()
                 .map(|header| key_value("request-header", header))
                 .collect::<Result<_>>()?,
+            proxies: Proxies::of(environment),
         },
         cache: CacheSettings {
             folder: cache_folder(options, environment)?,
@@ -235,7 +238,7 @@ fn issuer(options: &Options, provider: ProviderKind) -> Result<String> {
     }
 }
 
-/// https, or http on loopback; no user name, query or fragment (OpenID Connect Discovery §3).
+/// https, or http on loopback; no user name, query or fragment (`OpenID` Connect Discovery §3).
 fn check_provider_url(flag: &str, text: &str) -> Result<()> {
     let url =
         Url::parse(text).map_err(|error| Error::usage(format!("`--{flag}` is not a URL: `{text}`")).cause(error))?;
@@ -357,23 +360,20 @@ fn callback(options: &Options, environment: &Environment) -> Result<CallbackSett
     let scheme = if tls.is_some() { "https" } else { "http" };
     let path = if options.kubelogin { "" } else { "/oidc-callback" };
     let ports = options.listen_address.iter().map(|address| listen_port(address)).collect::<Result<Vec<u16>>>()?;
-    let places = match &options.redirect_url {
-        Some(redirect) => {
-            let own = redirect_port(redirect, scheme, ports.is_empty() && options.flow != Some(Flow::Paste))?;
-            let ports = if ports.is_empty() { vec![own] } else { ports };
-            ports.into_iter().map(|port| CallbackPlace { redirect: redirect.clone(), port }).collect()
-        }
-        None => {
-            let ports = match (ports.is_empty(), options.kubelogin) {
-                (false, _) => ports,
-                (true, false) => vec![8000],
-                (true, true) => vec![8000, 18000],
-            };
-            ports
-                .into_iter()
-                .map(|port| CallbackPlace { redirect: format!("{scheme}://localhost:{port}{path}"), port })
-                .collect()
-        }
+    let places = if let Some(redirect) = &options.redirect_url {
+        let own = redirect_port(redirect, scheme, ports.is_empty() && options.flow != Some(Flow::Paste))?;
+        let ports = if ports.is_empty() { vec![own] } else { ports };
+        ports.into_iter().map(|port| CallbackPlace { redirect: redirect.clone(), port }).collect()
+    } else {
+        let ports = match (ports.is_empty(), options.kubelogin) {
+            (false, _) => ports,
+            (true, false) => vec![8000],
+            (true, true) => vec![8000, 18000],
+        };
+        ports
+            .into_iter()
+            .map(|port| CallbackPlace { redirect: format!("{scheme}://localhost:{port}{path}"), port })
+            .collect()
     };
     let open_afterwards = options.open_url_after_authentication.as_deref().map(|text| {
         Url::parse(text)
@@ -417,7 +417,8 @@ fn listen_port(text: &str) -> Result<u16> {
     }
 }
 
-fn cache_folder(options: &Options, environment: &Environment) -> Result<Option<PathBuf>> {
+/// The folder of the cached tokens; `None` where none are to be kept.
+pub(crate) fn cache_folder(options: &Options, environment: &Environment) -> Result<Option<PathBuf>> {
     if options.token_storage == Some(TokenStorage::None) {
         return Ok(None);
     }

@@ -13,6 +13,7 @@ pub(crate) struct Ui {
     stderr_is_terminal: bool,
 }
 
+#[expect(clippy::unused_self, reason = "whoever may print holds a `Ui`")]
 impl Ui {
     /// Verbosity 0 tells only what a person must know, 1 the steps, 2 each request.
     pub(crate) fn new() -> Self {
@@ -24,17 +25,12 @@ impl Ui {
         Self { verbosity, ..self }
     }
 
-    pub(crate) fn verbosity(self) -> u8 {
-        self.verbosity
-    }
-
     /// Whether a person reads stderr as it is written.
     pub(crate) fn stderr_is_terminal(self) -> bool {
         self.stderr_is_terminal
     }
 
     /// Writes the command's answer to stdout. A reader that is gone is no failure.
-    #[expect(clippy::unused_self, reason = "whoever may print holds a `Ui`")]
     pub(crate) fn data(self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -75,7 +71,6 @@ impl Ui {
     /// Something that a person must see to go on: written as it is (lines and all) to stderr and,
     /// when that is not a terminal, to the controlling terminal if there is one and
     /// `terminal_too` is set.
-    #[expect(clippy::unused_self, reason = "whoever may print holds a `Ui`")]
     pub(crate) fn prompt(self, text: &str, terminal_too: bool) {
         line(text);
         if terminal_too && let Ok(mut terminal) = std::fs::OpenOptions::new().write(true).open("/dev/tty") {
@@ -84,7 +79,6 @@ impl Ui {
     }
 
     /// The end of a run that failed. Only `main` calls it.
-    #[expect(clippy::unused_self, reason = "whoever may print holds a `Ui`")]
     pub(crate) fn error(self, error: &Error) {
         line(&error.to_string());
     }

@@ -2,14 +2,14 @@
 
 use clap::Args;
 
-use super::{block_on, settings_of_entry, shell_word, tell_notes};
+use super::{block_on, shell_word, tell_notes};
 use crate::clock::{Clock, in_words};
+use crate::configured::{self, Target};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::kubeconfig::{self, KubeconfigArguments};
-use crate::options::{self, Options};
+use crate::options::Options;
 use crate::session::{self, Session, Wish};
-use crate::settings;
 use crate::ui::Ui;
 
 /// Signs in now, whatever the cache says
@@ -31,17 +31,17 @@ pub(crate) struct Arguments {
 }
 
 /// `given` are the sign-in's flags as they were typed.
-pub(crate) fn run(arguments: &Arguments, given: &[String], ui: Ui, environment: &Environment, clock: Clock) -> Result<()> {
+pub(crate) fn run(
+    arguments: &Arguments,
+    given: &[String],
+    ui: Ui,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<()> {
     let flags = &arguments.options;
     let kubeconfig = kubeconfig::load(arguments.kubeconfig.kubeconfig.as_deref(), environment)?;
-    // Flags that name a provider stand alone: the current context may be another cluster's.
-    let named = arguments.kubeconfig.context.is_some() || arguments.kubeconfig.user.is_some();
-    let alone = !named && (flags.issuer_url.is_some() || flags.tenant.is_some());
-    let user = if alone { None } else { kubeconfig.user(&arguments.kubeconfig.selection())?.exec() };
-    let settings = match &user {
-        Some(user) => settings_of_entry(user, flags, environment)?,
-        None => settings::resolve(&flags.clone().over(options::of_environment(environment)?), environment).map_err(explain_missing)?,
-    };
+    let Target { settings, user } =
+        configured::target(&kubeconfig, &arguments.kubeconfig, flags, "login", environment)?;
     let ui = ui.at(settings.verbosity);
     tell_notes(&settings, ui);
     if settings.cache.folder.is_none() {
@@ -58,10 +58,6 @@ pub(crate) fn run(arguments: &Arguments, given: &[String], ui: Ui, environment: 
         ui.data(&credentials_command(flags, given))?;
     }
     Ok(())
-}
-
-fn explain_missing(error: Error) -> Error {
-    error.hint("or choose a context whose user runs `kubectl-headlamp` or kubelogin: `kubectl headlamp login --context <name>`")
 }
 
 /// The line that gives the kubeconfig a user with these flags. A secret's text is never repeated.

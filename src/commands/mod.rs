@@ -8,11 +8,12 @@ pub(crate) mod status;
 use std::future::Future;
 
 use crate::cache::Key;
+use crate::configured::settings_of_entry;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::kubeconfig::{self, ExecUser};
-use crate::options::{self, Options};
-use crate::settings::{self, Settings};
+use crate::options::Options;
+use crate::settings::Settings;
 use crate::ui::Ui;
 
 /// Runs what needs the network to its end, or until Ctrl-C, SIGTERM or SIGHUP: then it is dropped where
@@ -23,9 +24,11 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         .build()
         .map_err(|error| Error::new(Kind::Other, "cannot wait for the network").caused_by(&error))?;
     let result = runtime.block_on(async {
+        // Signals first: work begins when Ctrl-C can no longer end us with the terminal in its mode.
         tokio::select! {
-            result = work => result,
+            biased;
             error = interrupted() => Err(error),
+            result = work => result,
         }
     });
     // A look-up of a name that still runs must not hold up the end.
@@ -66,15 +69,6 @@ pub(crate) fn tell_notes(settings: &Settings, ui: Ui) {
     }
 }
 
-/// The settings of an exec entry, with the options of the command line over them.
-pub(crate) fn settings_of_entry(user: &ExecUser, over: &Options, environment: &Environment) -> Result<Settings> {
-    let entry = options::of_entry(&user.arguments, &user.variables, environment)?;
-    let mut settings = settings::resolve(&over.clone().over(entry), environment)?;
-    let context = user.context.as_ref().map(|context| format!("context `{context}`, ")).unwrap_or_default();
-    settings.origin = Some(format!("{context}user `{}` in `{}`", user.name, user.file.display()));
-    Ok(settings)
-}
-
 /// The command that signs in to this identity, as short as the kubeconfig allows.
 pub(crate) fn login_command(settings: &Settings, environment: &Environment) -> String {
     let key = Key::of(&settings.identity);
@@ -84,7 +78,9 @@ pub(crate) fn login_command(settings: &Settings, environment: &Environment) -> S
         })
     });
     match configured {
-        Some(ExecUser { context: Some(context), .. }) => format!("kubectl headlamp login --context {}", shell_word(&context)),
+        Some(ExecUser { context: Some(context), .. }) => {
+            format!("kubectl headlamp login --context {}", shell_word(&context))
+        }
         Some(user) => format!("kubectl headlamp login --user {}", shell_word(&user.name)),
         None => format!(
             "kubectl headlamp login --issuer-url {} --client-id {}",
@@ -97,7 +93,11 @@ pub(crate) fn login_command(settings: &Settings, environment: &Environment) -> S
 /// A word as a POSIX shell reads it back.
 pub(crate) fn shell_word(word: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "-_./:@=,+%".contains(character);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]

@@ -386,7 +386,7 @@ fn our_own(issuer: &str, folder: &Path) -> ExecUser {
 /// Writes an ID token for this identity into the cache, as another process does.
 fn cache(user: &ExecUser, token: &str, seconds: i64) {
     let settings =
-        crate::credential_source::settings_of_entry(user, &crate::options::Options::default(), &Environment::default());
+        crate::configured::settings_of_entry(user, &crate::options::Options::default(), &Environment::default());
     let settings = settings.unwrap_or_else(|error| panic!("{error}"));
     let now = Clock::system().now();
     let expires = now.checked_add(SignedDuration::from_secs(seconds)).unwrap();

@@ -58,7 +58,10 @@ fn team() -> Kubeconfig {
 }
 
 fn exec(kubeconfig: &Kubeconfig, selection: Selection) -> ExecUser {
-    kubeconfig.user(&selection).unwrap().exec().unwrap()
+    match kubeconfig.user(&selection).unwrap() {
+        Selected::Exec(user) => *user,
+        _ => panic!("no exec entry"),
+    }
 }
 
 fn other(kubeconfig: &Kubeconfig, selection: Selection) -> OtherUser {

@@ -25,14 +25,17 @@ pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
 
 /// What to do, with the code to compare, so that nobody confirms a sign-in that another began (§5.4).
 fn instructions(code: &DeviceCode) -> String {
-    let mut text = format!("To sign in, open this address on any device:\n\n  {}\n\nand enter the code:\n\n  {}\n", code.verification_uri, code.user_code);
-    if let Some(complete) = &code.verification_uri_complete {
-        if let Ok(picture) = QrCode::new(complete.as_bytes()) {
-            let picture = picture.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
-            text.push_str("\nor scan this, and check that it shows the same code:\n\n");
-            text.push_str(&picture);
-            text.push('\n');
-        }
+    let mut text = format!(
+        "To sign in, open this address on any device:\n\n  {}\n\nand enter the code:\n\n  {}\n",
+        code.verification_uri, code.user_code
+    );
+    if let Some(complete) = &code.verification_uri_complete
+        && let Ok(picture) = QrCode::new(complete.as_bytes())
+    {
+        let picture = picture.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+        text.push_str("\nor scan this, and check that it shows the same code:\n\n");
+        text.push_str(&picture);
+        text.push('\n');
     }
     text.push_str("\nEnter it only if you started this sign-in yourself.");
     text

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Grant, SignIn, failure, nobody, paste, timed_out};
-use crate::browser::{Opened, Opener};
+use crate::browser::Opener;
 use crate::callback::{self, Answer, Bind, Listener, Page, Taken};
 use crate::error::{Error, Result};
 use crate::oidc::{self, Attempt, AuthorizationExtra, Refusal};
@@ -56,11 +56,11 @@ async fn open(context: SignIn<'_>, opener: Option<Opener>, start: &Secret) -> Er
     };
     let reason = match opener.open(start).await {
         Err(error) => error.causes().first().cloned().unwrap_or_else(|| error.message().to_owned()),
-        Ok(opened) => {
+        Ok(mut browser) => {
             if !settings.browser.hide_url {
                 tell("A browser was opened; if you do not see it, open this address");
             }
-            failed(opened).await
+            browser.failed().await
         }
     };
     if presence.sees {
@@ -69,10 +69,6 @@ async fn open(context: SignIn<'_>, opener: Option<Opener>, start: &Secret) -> Er
         return std::future::pending().await;
     }
     nobody(settings, &format!("no browser could be started: {reason}"))
-}
-
-async fn failed(mut opened: Opened) -> String {
-    opened.failed().await
 }
 
 async fn answered(context: SignIn<'_>, listener: &Listener, attempt: &Attempt, answer: Answer) -> Result<Grant> {
@@ -111,7 +107,7 @@ async fn listen(context: SignIn<'_>) -> Result<Listener> {
             return Err(port_taken(&taken));
         };
         if !told {
-            let process = ours.by.as_ref().and_then(|holder| holder.pid).map(|pid| format!(" of process {pid}")).unwrap_or_default();
+            let process = ours.by.as_ref().map(|holder| format!(" of process {}", holder.pid)).unwrap_or_default();
             context.ui.note(format!("waiting for the sign-in{process}, which uses port {}", ours.port));
             told = true;
         }
@@ -123,10 +119,9 @@ fn port_taken(taken: &[Taken]) -> Error {
     let ports: Vec<String> = taken.iter().map(|taken| taken.port.to_string()).collect();
     let error = Error::sign_in_failed(format!("cannot wait for the browser's answer on port {}", ports.join(", ")));
     let error = taken.iter().fold(error, |error, taken| {
-        let by = match taken.by.as_ref().map(|holder| (&holder.name, holder.pid)) {
-            Some((Some(name), Some(pid))) => format!(": `{name}` (process {pid}) listens there"),
-            Some((_, Some(pid))) => format!(": process {pid} listens there"),
-            _ => ": another program listens there".to_owned(),
+        let by = match &taken.by {
+            Some(holder) => format!(": `{}` (process {}) listens there", holder.name, holder.pid),
+            None => ": another program listens there".to_owned(),
         };
         error.cause(format!("port {} is taken{by}", taken.port))
     });

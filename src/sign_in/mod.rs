@@ -8,7 +8,6 @@ pub(crate) mod paste;
 
 use crate::browser::{self, Opener};
 use crate::callback;
-use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::oidc::{Client, GrantError, Provider, Reply};
@@ -26,7 +25,6 @@ pub(crate) struct SignIn<'a> {
     pub(crate) client: &'a Client<'a>,
     pub(crate) ui: Ui,
     pub(crate) environment: &'a Environment,
-    pub(crate) clock: Clock,
     pub(crate) presence: Presence,
     /// What the provider demands of the next sign-in (its `claims` challenge), if it does.
     pub(crate) claims: Option<&'a str>,
@@ -104,9 +102,14 @@ fn way(context: SignIn<'_>) -> Result<Way> {
         Flow::Device if presence.sees => Ok(Way::Device),
         Flow::Device => Err(nobody(settings, "nobody can see the code that is to be typed in elsewhere")),
         Flow::Paste if presence.sees && presence.stdin => Ok(Way::Paste),
-        Flow::Paste => Err(nobody(settings, "nobody can paste the answer: standard input may not be read, or is no terminal in the foreground")),
+        Flow::Paste => Err(nobody(
+            settings,
+            "nobody can paste the answer: standard input may not be read, or is no terminal in the foreground",
+        )),
         Flow::Auto if settings.username.is_some() => Ok(Way::Password),
-        Flow::Auto if settings.interactive == Interactive::Never => Err(nobody(settings, "`--interactive=never` is set")),
+        Flow::Auto if settings.interactive == Interactive::Never => {
+            Err(nobody(settings, "`--interactive=never` is set"))
+        }
         Flow::Auto if printed => Ok(Way::Browser(None)),
         Flow::Auto => match opener() {
             Ok(opener) => Ok(Way::Browser(Some(opener))),
@@ -134,7 +137,11 @@ fn without_browser(context: SignIn<'_>, reason: &str) -> Result<Way> {
 
 /// Exit code 3: a person is needed, and none can be asked.
 fn nobody(settings: &Settings, reason: &str) -> Error {
-    Error::new(Kind::SignInNeeded, format!("you are not signed in to `{}`, and nobody can be asked", settings.identity.issuer)).cause(reason)
+    Error::new(
+        Kind::SignInNeeded,
+        format!("you are not signed in to `{}`, and nobody can be asked", settings.identity.issuer),
+    )
+    .cause(reason)
 }
 
 /// A grant that failed, as an error.

@@ -11,14 +11,13 @@ use crate::terminal;
 pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
     let settings = context.settings;
     context.ui.warning("the password flow shows your password to this program, and no second factor works with it: use `--flow browser` where you can");
-    let username = match &settings.username {
-        Some(username) => username.clone(),
-        None => {
-            may_ask(context, "user name", "--username")?;
-            context.ui.prompt("User name: ", context.presence.terminal_too);
-            let line = terminal::read_line().await?.ok_or_else(|| Error::sign_in_failed("no user name was typed in"))?;
-            line.expose().trim().to_owned()
-        }
+    let username = if let Some(username) = &settings.username {
+        username.clone()
+    } else {
+        may_ask(context, "user name", "--username")?;
+        context.ui.prompt("User name: ", context.presence.terminal_too);
+        let line = terminal::read_line().await?.ok_or_else(|| Error::sign_in_failed("no user name was typed in"))?;
+        line.expose().trim().to_owned()
     };
     let password = match settings.password.read("password").await? {
         Some(password) => password,
@@ -52,7 +51,9 @@ impl SecretSource {
             Self::Value(secret) => Ok(Some(secret.clone())),
             Self::File(path) => match std::fs::read_to_string(path) {
                 Ok(text) => non_empty(what, &text).map(Some),
-                Err(error) => Err(Error::settings(format!("cannot read the {what} in `{}`", path.display())).caused_by(&error)),
+                Err(error) => {
+                    Err(Error::settings(format!("cannot read the {what} in `{}`", path.display())).caused_by(&error))
+                }
             },
             Self::Command(command) => run(what, command).await.map(Some),
         }
@@ -69,9 +70,13 @@ async fn run(what: &str, command: &str) -> Result<Secret> {
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| Error::settings(format!("cannot run the command that prints the {what}: `{command}`")).caused_by(&error))?;
+        .map_err(|error| {
+            Error::settings(format!("cannot run the command that prints the {what}: `{command}`")).caused_by(&error)
+        })?;
     if !output.status.success() {
-        return Err(Error::settings(format!("the command that prints the {what} failed: `{command}`")).cause(output.status));
+        return Err(
+            Error::settings(format!("the command that prints the {what} failed: `{command}`")).cause(output.status)
+        );
     }
     non_empty(what, &String::from_utf8_lossy(&output.stdout))
 }

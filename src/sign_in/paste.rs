@@ -22,7 +22,9 @@ pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
         ),
         context.presence.terminal_too,
     );
-    let code = tokio::time::timeout(settings.timeout, pasted_code(context, &attempt)).await.map_err(|_| timed_out(settings))??;
+    let code = tokio::time::timeout(settings.timeout, pasted_code(context, &attempt))
+        .await
+        .map_err(|_| timed_out(settings))??;
     redeem(context, &attempt, &code, &place.redirect).await
 }
 
@@ -42,7 +44,10 @@ pub(crate) async fn pasted_code(context: SignIn<'_>, attempt: &Attempt) -> Resul
                     Refusal::from_callback(refusal).explained("the provider refused the sign-in", context.settings)
                 });
             }
-            Err(error) => context.ui.prompt(&format!("{}: paste the whole address that the browser went to", error.message()), context.presence.terminal_too),
+            Err(error) => context.ui.prompt(
+                &format!("{}: paste the whole address that the browser went to", error.message()),
+                context.presence.terminal_too,
+            ),
         }
     }
 }

@@ -1,0 +1,335 @@
+//! What the browser shows at the end of a sign-in. The pages load nothing, run nothing, and hold
+//! what other people wrote only as text.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::authorization_response::NoAnswer;
+use crate::callback_request::Rejection;
+use crate::error::{Error, printable};
+
+/// How a sign-in ended.
+#[derive(Debug)]
+pub(crate) enum Page {
+    Success {
+        who: Option<String>,
+        cluster: Option<String>,
+        /// In words.
+        until: String,
+        /// Where the browser goes instead of showing this.
+        open_next: Option<Url>,
+    },
+    Failure {
+        message: String,
+        causes: Vec<String>,
+        hints: Vec<String>,
+    },
+}
+
+impl Page {
+    pub(crate) fn of_error(error: &Error) -> Self {
+        Self::Failure {
+            message: error.message().to_owned(),
+            causes: error.causes().to_vec(),
+            hints: error.hints().to_vec(),
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Success { .. } => StatusCode::OK,
+            Self::Failure { .. } => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    pub(crate) fn html(&self) -> String {
+        match self {
+            Self::Success { who, cluster, until, .. } => success(who.as_deref(), cluster.as_deref(), until),
+            Self::Failure { message, causes, hints } => failure(message, causes, hints),
+        }
+    }
+}
+
+/// A page as a response. It may be neither kept, nor framed, nor told to anybody by a referrer.
+pub(crate) fn respond(status: StatusCode, html: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(html));
+    *response.status_mut() = status;
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{}'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        BASE64_STANDARD.encode(Sha256::digest(STYLE))
+    );
+    let headers = response.headers_mut();
+    keep_private(headers);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.extend(HeaderValue::try_from(policy).map(|policy| (header::CONTENT_SECURITY_POLICY, policy)));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// 303: whatever the method was, the browser goes there with `GET`.
+pub(crate) fn redirect(location: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    keep_private(response.headers_mut());
+    match HeaderValue::try_from(location) {
+        Ok(location) => {
+            *response.status_mut() = StatusCode::SEE_OTHER;
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    response
+}
+
+pub(crate) fn reject(rejection: Rejection) -> Response<Full<Bytes>> {
+    let (title, text) = words(rejection);
+    let mut response = respond(rejection.status(), html(Lamp::Off, title, &format!("<p>{text}</p>")));
+    if let Rejection::Method(allowed) = rejection {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
+    response
+}
+
+fn keep_private(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}
+
+fn words(rejection: Rejection) -> (&'static str, &'static str) {
+    match rejection {
+        Rejection::NoAnswer(NoAnswer::OtherSignIn | NoAnswer::WithoutState) => (
+            "Not the answer to this sign-in",
+            "It may belong to an earlier one. The sign-in that is under way still waits: finish it in the tab that was opened for it. You can close this one.",
+        ),
+        Rejection::NoAnswer(_) => (
+            "Not an answer to a sign-in",
+            "The provider sent the browser back without a usable answer. The sign-in still waits.",
+        ),
+        Rejection::AlreadyAnswered => {
+            ("This sign-in is already answered", "Its answer came before this one. You can close this tab.")
+        }
+        Rejection::NotFound => ("Nothing is here", "A sign-in waits on this port, and it has no such page."),
+        Rejection::OtherHost => (
+            "Not for this address",
+            "A sign-in waits on this port. It answers only to the name that it was registered under.",
+        ),
+        Rejection::Prefetch => ("Not yet", "The browser only looked ahead. Open the page to go on."),
+        Rejection::TargetTooLong | Rejection::FormTooLong => {
+            ("Too long", "No answer to a sign-in is as long as this. The sign-in still waits.")
+        }
+        Rejection::Malformed | Rejection::Method(_) | Rejection::NoForm => (
+            "Not understood",
+            "This is no request of a browser that comes back from a sign-in. The sign-in still waits.",
+        ),
+    }
+}
+
+fn success(who: Option<&str>, cluster: Option<&str>, until: &str) -> String {
+    let rows =
+        [("Signed in as", who), ("Cluster", cluster), ("Valid until", Some(until).filter(|until| !until.is_empty()))];
+    let row = |(name, value): (&str, Option<&str>)| {
+        value.map(|value| format!("<div><dt>{name}</dt><dd>{}</dd></div>", text(value)))
+    };
+    let rows: String = rows.into_iter().filter_map(row).collect();
+    html(
+        Lamp::On,
+        "You are signed in",
+        &format!("<dl>{rows}</dl><p>You can close this tab and go back to your terminal.</p>"),
+    )
+}
+
+fn failure(message: &str, causes: &[String], hints: &[String]) -> String {
+    let list = |title: &str, lines: &[String]| match lines {
+        [] => String::new(),
+        lines => {
+            let lines: Vec<String> = lines.iter().map(|line| text(line)).collect();
+            format!("<h2>{title}</h2><ul><li>{}</li></ul>", lines.join("</li><li>"))
+        }
+    };
+    html(
+        Lamp::Off,
+        "You are not signed in",
+        &format!(
+            "<p class=\"lead\">{}</p>{}{}<p>Your terminal says the same. You can close this tab.</p>",
+            text(message),
+            list("Why", causes),
+            list("What helps", hints)
+        ),
+    )
+}
+
+#[derive(Clone, Copy)]
+enum Lamp {
+    On,
+    Off,
+}
+
+/// `title` is ours, `content` is HTML.
+fn html(lamp: Lamp, title: &str, content: &str) -> String {
+    let (class, beams) = match lamp {
+        Lamp::On => ("on", BEAMS),
+        Lamp::Off => ("off", CROSS),
+    };
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title} · kubectl headlamp</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n</head>\n\
+         <body>\n<main class=\"{class}\">\n\
+         <svg viewBox=\"4 2 44 44\" width=\"48\" height=\"48\" aria-hidden=\"true\">{LENS}{beams}</svg>\n\
+         <h1>{title}</h1>\n{content}\n</main>\n<footer>kubectl headlamp</footer>\n</body>\n</html>\n"
+    )
+}
+
+/// Text of others as HTML text: on one line, without characters that reorder their neighbours, and
+/// what stands in backticks as code.
+fn text(plain: &str) -> String {
+    let plain = printable(plain);
+    let parts: Vec<String> = plain.split('`').map(escaped).collect();
+    if parts.len().is_multiple_of(2) {
+        return parts.join("`");
+    }
+    let marked = parts
+        .into_iter()
+        .enumerate()
+        .map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part });
+    marked.collect()
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+const LENS: &str = "<path d=\"M22 8C11 8 4 14.6 4 24s7 16 18 16c3.4 0 5-7 5-16S25.4 8 22 8z\"/>";
+const BEAMS: &str = "<path class=\"line\" d=\"M33 13.5 43 10M33.5 24H45M33 34.5 43 38\"/>";
+const CROSS: &str = "<path class=\"line\" d=\"M34 18.5 45 29.5M45 18.5 34 29.5\"/>";
+
+const STYLE: &str = "
+:root {
+  --page: #f4f5f7; --card: #fff; --edge: #dfe2e8; --text: #1b2029; --soft: #565e6c; --code: #eef0f4;
+  --on: #d97706; --off: #b3261e;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #101318; --card: #191d25; --edge: #2c323d; --text: #e7eaf0; --soft: #a3abb9; --code: #262c37;
+    --on: #fbbf24; --off: #f2938c;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; min-height: 100vh; padding: 1.5rem; display: flex; flex-direction: column; align-items: center; justify-content: center;
+  background: var(--page); color: var(--text);
+  font: 1rem/1.55 system-ui, -apple-system, \"Segoe UI\", Roboto, \"Noto Sans\", sans-serif; overflow-wrap: anywhere;
+}
+main {
+  width: 100%; max-width: 36rem; padding: 2.25rem 2.5rem; background: var(--card);
+  border: 1px solid var(--edge); border-radius: 1rem; box-shadow: 0 1px 2px #0000000d, 0 12px 32px #0000000f;
+}
+.on { --mark: var(--on); }
+.off { --mark: var(--off); }
+svg { display: block; fill: var(--mark); }
+.line { fill: none; stroke: var(--mark); stroke-width: 3.5; stroke-linecap: round; }
+h1 { margin: .75rem 0 1rem; font-size: 1.6rem; line-height: 1.25; font-weight: 650; letter-spacing: -.01em; }
+h2 { margin: 1.5rem 0 .4rem; font-size: .95rem; font-weight: 650; }
+p { margin: 1.25rem 0 0; color: var(--soft); }
+.lead { margin: 0; color: var(--text); font-size: 1.05rem; }
+ul { margin: 0; padding-left: 1.2rem; }
+.lead::first-letter, li::first-letter { text-transform: uppercase; }
+li + li { margin-top: .3rem; }
+dl { margin: 0; border-top: 1px solid var(--edge); }
+dl div { display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; padding: .7rem 0; border-bottom: 1px solid var(--edge); }
+dt { flex: 0 0 7rem; color: var(--soft); }
+dd { flex: 1 1 14rem; margin: 0; font-weight: 550; }
+code {
+  display: inline-block; max-width: 100%;
+  padding: 0 .35em; border-radius: .3em; background: var(--code);
+  font: .9em/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, \"Liberation Mono\", monospace;
+}
+footer { margin-top: 1.25rem; color: var(--soft); font-size: .85rem; }
+@media (max-width: 30rem) { main { padding: 1.5rem; } }
+";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn failed(message: &str) -> String {
+        let error = Error::sign_in_failed(message).cause("because `a` < `b`").hint("run `kubectl headlamp login`");
+        Page::of_error(&error).html()
+    }
+
+    #[test]
+    fn a_success_says_who_where_and_until_when() {
+        let page = Page::Success {
+            who: Some("jane@example.com".to_owned()),
+            cluster: Some("<dev> & co".to_owned()),
+            until: "24 November 2026, 23:17 UTC".to_owned(),
+            open_next: None,
+        };
+        let html = page.html();
+        for part in [
+            "jane@example.com",
+            "&lt;dev&gt; &amp; co",
+            "24 November 2026, 23:17 UTC",
+            "close this tab",
+            "lang=\"en\"",
+            "<title>You are signed in",
+        ] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+        assert_eq!(page.status(), 200);
+    }
+
+    #[test]
+    fn a_failure_says_what_the_terminal_says() {
+        let html = failed("the provider said `<script>`");
+        for part in [
+            "the provider said <code>&lt;script&gt;</code>",
+            "because <code>a</code> &lt; <code>b</code>",
+            "run <code>kubectl headlamp login</code>",
+        ] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+        assert!(!html.contains("signed in</h1>") || html.contains("not signed in</h1>"));
+    }
+
+    #[test]
+    fn the_policy_allows_our_style_and_nothing_else() {
+        let response = respond(StatusCode::OK, failed("x"));
+        let policy = response.headers().get("content-security-policy").unwrap().to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"));
+        let html = failed("x");
+        let style = html.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
+        assert!(policy.contains(&BASE64_STANDARD.encode(Sha256::digest(style))));
+        assert!(!html.contains("style=") && !html.contains("src=") && !html.contains("http"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_of_others_becomes_markup(plain in any::<String>()) {
+            let shown = text(&plain).replace("<code>", "").replace("</code>", "");
+            prop_assert!(!shown.contains(['<', '>', '"', '\'']), "{}", shown);
+        }
+    }
+}

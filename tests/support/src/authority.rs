@@ -1,0 +1,107 @@
+//! A certificate authority made for one run, and what it certifies.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// A certificate authority that only this run knows.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+pub struct Certificate {
+    /// The certificate.
+    pub pem: String,
+    /// Its private key.
+    pub key_pem: String,
+    der: CertificateDer<'static>,
+    key_der: Vec<u8>,
+}
+
+impl Authority {
+    /// A new authority of this name.
+    pub fn new(name: &str) -> Self {
+        let mut parameters = parameters(&[], name);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(parameters, key).expect("a certificate"))
+    }
+
+    /// The authority's own certificate, as PEM.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for servers of these names and addresses.
+    pub fn server(&self, names: &[&str]) -> Certificate {
+        self.issue(parameters(names, "server"), ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A certificate for clients (mutual TLS).
+    pub fn client(&self, name: &str) -> Certificate {
+        self.issue(parameters(&[], name), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn issue(&self, mut parameters: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Certificate {
+        parameters.extended_key_usages = vec![usage];
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = parameters.signed_by(&key, &self.0).expect("a certificate");
+        Certificate {
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            der: certificate.der().clone(),
+            key_der: key.serialize_der(),
+        }
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("a root");
+        roots
+    }
+}
+
+fn parameters(names: &[&str], common_name: &str) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut parameters = CertificateParams::new(names).expect("names of a certificate");
+    parameters.distinguished_name.push(DnType::CommonName, common_name);
+    parameters
+}
+
+/// TLS with this certificate; clients must show one of `clients`, if that is given.
+pub(crate) fn server_config(certificate: &Certificate, clients: Option<&Authority>) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().expect("TLS");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(Arc::new(clients.roots()), provider)
+                .build()
+                .expect("a verifier"),
+        ),
+    };
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certificate.key_der.clone()));
+    Arc::new(builder.with_single_cert(vec![certificate.der.clone()], key).expect("a certificate and its key"))
+}
+
+/// TLS that trusts these PEM certificates and nobody else.
+pub(crate) fn client_config(roots: &[String]) -> Arc<ClientConfig> {
+    use rustls::pki_types::pem::PemObject;
+    let mut store = RootCertStore::empty();
+    for pem in roots {
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a PEM certificate");
+        store.add(certificate).expect("a root");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS");
+    Arc::new(builder.with_root_certificates(store).with_no_client_auth())
+}

@@ -32,8 +32,8 @@ use crate::error::{Error, Kind, Result};
 use crate::http2_pool::{AnswerBody, Body, Habits, Http2Pool, Sent, TiedExecutor};
 use crate::kubeconfig::ClusterEntry;
 use crate::kubeconfig_user::Impersonation;
+use crate::loopback::is_loopback;
 use crate::secret::Secret;
-use crate::settings::is_loopback;
 use crate::tls::{self, ClientIdentity};
 
 /// Whom a request comes from. The empty one is anonymous. No `Debug`.

@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::loopback::is_loopback;
 use crate::secret::Secret;
-use crate::settings::is_loopback;
 
 /// A proxy. Its address holds neither user name nor password.
 #[derive(Clone, Debug)]

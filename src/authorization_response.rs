@@ -74,13 +74,22 @@ pub(crate) fn same(one: &Secret, other: &Secret) -> bool {
     CsrfToken::new(one.expose().to_owned()) == CsrfToken::new(other.expose().to_owned())
 }
 
+/// What a person has pasted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pasted {
+    /// The address that the browser went to holds the whole answer.
+    Answer(AuthorizationResponse),
+    /// A code alone. It cannot say whose it is (RFC 9207 speaks of whole answers).
+    Code(Secret),
+}
+
 /// Reads what a person has pasted: the whole address that the browser ended at (of any host, for
 /// whoever forwards ports), its query or fragment alone, or the bare code. An address must hold
 /// this sign-in's `state`.
 ///
 /// A bare code has none, and is taken all the same: a code that somebody slipped to the person was
 /// made for another code challenge and nonce, so it yields nothing (RFC 7636; OIDC Core §3.1.3.7).
-pub(crate) fn parse_pasted(text: &str, state: &Secret) -> error::Result<AuthorizationResponse> {
+pub(crate) fn parse_pasted(text: &str, state: &Secret) -> error::Result<Pasted> {
     let text = unwrapped(text);
     if text.is_empty() {
         return Err(Error::sign_in_failed("nothing was pasted"));
@@ -91,10 +100,10 @@ pub(crate) fn parse_pasted(text: &str, state: &Secret) -> error::Result<Authoriz
         match AuthorizationResponse::read(query.replace(' ', "").as_bytes(), state) {
             Err(NoAnswer::Neither) => {}
             Err(reason) => return Err(not_pasted(reason)),
-            Ok(response) => return Ok(response),
+            Ok(response) => return Ok(Pasted::Answer(response)),
         }
     }
-    bare_code(&text).map(|code| AuthorizationResponse { result: Ok(code), issuer: None })
+    bare_code(&text).map(Pasted::Code)
 }
 
 /// What was copied, without what terminals, mails and chats add: line breaks with the space around
@@ -152,8 +161,17 @@ mod tests {
 
     fn pasted(text: &str) -> Result<String, String> {
         match parse_pasted(text, &Secret::new("s-1+")) {
-            Ok(response) => Ok(response.result.unwrap().expose().to_owned()),
+            Ok(Pasted::Code(code)) => Ok(code.expose().to_owned()),
+            Ok(Pasted::Answer(response)) => Ok(response.result.unwrap().expose().to_owned()),
             Err(error) => Err(error.message().to_owned()),
+        }
+    }
+
+    /// The answer of an address.
+    fn answer(text: &str) -> AuthorizationResponse {
+        match parse_pasted(text, &Secret::new("s")).unwrap() {
+            Pasted::Answer(response) => response,
+            Pasted::Code(_) => unreachable!("{text}"),
         }
     }
 
@@ -258,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_pasted_refusal_is_a_refusal() {
-        let response = parse_pasted("http://localhost/?error=access_denied&state=s", &Secret::new("s")).unwrap();
+        let response = answer("http://localhost/?error=access_denied&state=s");
         assert_eq!(response.result.unwrap_err().error, "access_denied");
     }
 
@@ -287,7 +305,7 @@ mod tests {
         #[test]
         fn every_code_survives_the_way_through_an_address(code in "[ -~]{1,80}") {
             let query: String = form_urlencoded::Serializer::new(String::new()).append_pair("code", &code).append_pair("state", "s").finish();
-            let response = parse_pasted(&format!("http://localhost:8000/?{query}"), &Secret::new("s")).unwrap();
+            let response = answer(&format!("http://localhost:8000/?{query}"));
             let got = response.result.unwrap();
             prop_assert_eq!(got.expose(), code);
         }

@@ -7,7 +7,7 @@
 //! whether the path still names the locked file, and starts again if it does not.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ pub(crate) fn acquire(path: &Path, purpose: &str, now: Timestamp) -> Result<Lock
         match file.try_lock() {
             Ok(()) if private_file::is_at(&file, path) => {
                 let lock = Lock { file, path: path.to_owned() };
-                lock.tell(&Holder { pid: std::process::id(), since: now, purpose: purpose.to_owned() });
+                lock.tell(purpose, now);
                 return Ok(Locked::Mine(lock));
             }
             Ok(()) => {}
@@ -76,10 +76,12 @@ impl Lock {
         Ok(())
     }
 
-    /// Says who holds the lock. It is a courtesy to those who wait, so a failure is none.
-    fn tell(&self, holder: &Holder) {
-        let text = serde_json::to_string(holder).unwrap_or_default();
-        let _ = self.file.set_len(0).and_then(|()| (&self.file).write_all(text.as_bytes()));
+    /// Says who holds the lock, and what for. It is a courtesy to those who wait, so a failure is none.
+    pub(crate) fn tell(&self, purpose: &str, since: Timestamp) {
+        let holder = Holder { pid: std::process::id(), since, purpose: purpose.to_owned() };
+        let text = serde_json::to_string(&holder).unwrap_or_default();
+        let rewritten = self.file.set_len(0).and_then(|()| (&self.file).rewind());
+        let _ = rewritten.and_then(|()| (&self.file).write_all(text.as_bytes()));
     }
 }
 

@@ -33,17 +33,17 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-pub(crate) use crate::authorization_response::{CallbackRefusal, parse_pasted};
+pub(crate) use crate::authorization_response::{CallbackRefusal, Pasted, parse_pasted};
 pub(crate) use crate::callback_page::Page;
 
 use crate::authorization_response::AuthorizationResponse;
 use crate::callback_page;
 use crate::callback_request::{self, Action, Rejection, Routes};
 use crate::error::{Error, Result};
-use crate::loopback::{self, Bound};
+use crate::loopback::{self, Bound, is_loopback};
 use crate::port_holder::PortHolder;
 use crate::secret::Secret;
-use crate::settings::{CallbackPlace, CallbackSettings, is_loopback};
+use crate::settings::{CallbackPlace, CallbackSettings};
 
 /// What came of the places that the settings name.
 pub(crate) enum Bind {

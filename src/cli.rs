@@ -41,5 +41,5 @@ Exit codes:
   3  sign-in needed, and nobody  70   a bug of ours
      can be asked                130  interrupted
 
-Every flag of a sign-in can be set by an environment variable: KUBECTL_HEADLAMP_ and the flag's name in
-capitals with _ for -, such as KUBECTL_HEADLAMP_ISSUER_URL.";
+Every flag of a sign-in can be set by an environment variable: KUBECTL_HEADLAMP_ and the flag's
+name in capitals with _ for -, such as KUBECTL_HEADLAMP_ISSUER_URL.";

@@ -117,6 +117,11 @@ impl Error {
         self
     }
 
+    /// Without hints: they were for another moment.
+    pub(crate) fn without_hints(self) -> Self {
+        Self { hints: Vec::new(), ..self }
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }

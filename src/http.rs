@@ -18,8 +18,11 @@ use url::Url;
 use crate::clock::{Clock, in_words};
 use crate::error::{Error, Result};
 use crate::http_client;
+pub(crate) use crate::http_client::Limits;
+pub(crate) use crate::http_fault::shown;
 use crate::http_fault::{self, Fault};
-use crate::settings::{ConnectionSettings, is_loopback};
+use crate::loopback::is_loopback;
+use crate::settings::ConnectionSettings;
 use crate::ui::Ui;
 
 /// Whether a request may be made more than once.
@@ -29,28 +32,6 @@ pub(crate) enum Repeat {
     Freely,
     /// Only if it cannot have reached the provider: a code is good for one use.
     IfUnsent,
-}
-
-/// Times and sizes that no answer may pass.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Looking up the name, connecting and TLS.
-    pub(crate) connect: Duration,
-    /// One exchange, from connecting to the last byte.
-    pub(crate) exchange: Duration,
-    /// No further attempt begins later than this after the first.
-    pub(crate) patience: Duration,
-    /// Bytes of a body.
-    pub(crate) body: usize,
-}
-
-impl Limits {
-    pub(crate) const USUAL: Self = Self {
-        connect: Duration::from_secs(5),
-        exchange: Duration::from_secs(20),
-        patience: Duration::from_secs(5),
-        body: 1 << 20,
-    };
 }
 
 /// The client of a provider.
@@ -224,12 +205,6 @@ pub(crate) fn unavailable(url: &Url, response: &Response<Vec<u8>>, now: Timestam
         }
         None => error.hint("try again in a while; if it lasts, whoever runs the provider must look"),
     }
-}
-
-/// An address without user name, query and fragment, which may hold secrets.
-pub(crate) fn shown(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
 /// The configured headers. Their values may be secret.

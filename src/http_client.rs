@@ -15,9 +15,30 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use crate::error::{Error, Result};
-use crate::http::Limits;
 use crate::http_fault;
 use crate::settings::ConnectionSettings;
+
+/// Times and sizes that no answer may pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Looking up the name, connecting and TLS.
+    pub(crate) connect: Duration,
+    /// One exchange, from connecting to the last byte.
+    pub(crate) exchange: Duration,
+    /// No further attempt begins later than this after the first.
+    pub(crate) patience: Duration,
+    /// Bytes of a body.
+    pub(crate) body: usize,
+}
+
+impl Limits {
+    pub(crate) const USUAL: Self = Self {
+        connect: Duration::from_secs(5),
+        exchange: Duration::from_secs(20),
+        patience: Duration::from_secs(5),
+        body: 1 << 20,
+    };
+}
 
 /// Reads the files that the settings name, and for `tls` the system's roots, which is slow.
 pub(crate) fn build(settings: &ConnectionSettings, limits: &Limits, tls: bool) -> Result<Client> {

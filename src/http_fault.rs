@@ -4,11 +4,11 @@ use std::error::Error as StdError;
 use std::io;
 
 use jiff::Timestamp;
+use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError};
 use url::Url;
 
 use crate::error::Error;
-use crate::http::shown;
 use crate::proxy::Proxy;
 
 /// A request that brought no answer.
@@ -142,11 +142,11 @@ fn of_certificate(no_answer: Error, reason: &CertificateError, url: &Url, now: T
             .cause("the authority that signed the provider's certificate has another key than the one of that name which is trusted here")
             .hint("if it was made anew, name its new certificate: `--certificate-authority <file>`"),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => no_answer
-            .cause(format!("the provider's certificate has expired: {reason}"))
+            .cause(format!("the provider's certificate has expired: {}", of_times(reason)))
             .hint(format!("{clock}; it says {now:.0}"))
             .hint("if that is right, whoever runs the provider must renew its certificate"),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => no_answer
-            .cause(format!("the provider's certificate is not valid yet: {reason}"))
+            .cause(format!("the provider's certificate is not valid yet: {}", of_times(reason)))
             .hint(format!("{clock}; it says {now:.0}")),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => no_answer
             .cause(format!("the provider's certificate is for another name: {reason}"))
@@ -159,10 +159,29 @@ fn of_certificate(no_answer: Error, reason: &CertificateError, url: &Url, now: T
     }
 }
 
+/// The library tells times in seconds since 1970.
+fn of_times(reason: &CertificateError) -> String {
+    let told = |time: UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(seconds).map_or_else(|_| "a time too far away".to_owned(), |time| time.to_string())
+    };
+    match reason {
+        CertificateError::ExpiredContext { not_after, .. } => format!("it was good until {}", told(*not_after)),
+        CertificateError::NotValidYetContext { not_before, .. } => format!("it is good from {} on", told(*not_before)),
+        _ => reason.to_string(),
+    }
+}
+
 /// What is to be said beyond that nobody knows the name.
 fn unresolved(error: &reqwest::Error) -> String {
     let reason = root(error);
     if reason.starts_with("no records found") { String::new() } else { format!(": {reason}") }
+}
+
+/// An address without user name, query and fragment, which may hold secrets.
+pub(crate) fn shown(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
 /// A client that could not be built. The settings' own files have been checked before.

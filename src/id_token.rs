@@ -66,7 +66,7 @@ const ALGORITHMS: [(&str, Algorithm); 9] = [
     ("EdDSA", Algorithm::EdDsa),
 ];
 /// Clocks differ: by so much a token may have ended already, or not have begun.
-const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
+pub(crate) const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 /// A later end is not told: kubectl and the cache would hold on to the token for ever.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// A token of a new sign-in was made just now. The day is for clocks that are set to a wrong time
@@ -325,7 +325,7 @@ pub(crate) fn check_access_token(token: &Token, settings: &Settings) -> Result<(
 }
 
 fn token_issuer_hint(expected: &str, found: &str) -> String {
-    match (tenant_of(expected), tenant_of(found)) {
+    match (entra::tenant_of(expected), entra::tenant_of(found)) {
         (Some(one), Some(other)) if one == other => format!(
             "that is Entra ID's other version of tokens, and which it gives is for the API to say: AKS wants version 1, for its own scope, `--scope {}/user.read`",
             entra::AKS_SERVER
@@ -342,12 +342,6 @@ fn token_audience_hint(expected: &str) -> String {
         return format!("ask for a scope of the AKS server, and of no other API: `--scope {expected}/user.read`");
     }
     "ask for that audience (`--scope`, `--resource` or `--auth-param audience=…`, as the provider wants it), or name the one that the cluster takes: `--token-audience <audience>`".to_owned()
-}
-
-/// The tenant in an issuer of Entra ID's, of either version.
-pub(crate) fn tenant_of(issuer: &str) -> Option<&str> {
-    let path = issuer.strip_prefix("https://").filter(|_| entra::is_entra(issuer))?;
-    path.split('/').nth(1).filter(|tenant| entra::is_guid(tenant))
 }
 
 #[cfg(test)]

@@ -101,11 +101,16 @@ pub(crate) fn translate(arguments: &[OsString]) -> Result<Translated> {
             continue;
         }
         let Some((name, treatment, inline)) = lookup(text) else {
-            match text.split_once('=').filter(|(flag, _)| LISTS.contains(&flag.trim_start_matches('-'))) {
-                Some((flag, values)) => {
+            let (flag, inline) = text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value)));
+            let list = LISTS.contains(&flag.trim_start_matches('-'));
+            match inline.or_else(|| words.clone().next().filter(|_| list)?.to_str()) {
+                Some(values) if list => {
                     translated.arguments.extend(values.split(',').map(|value| format!("{flag}={value}").into()));
+                    if inline.is_none() {
+                        words.next();
+                    }
                 }
-                None => translated.arguments.push(word.clone()),
+                _ => translated.arguments.push(word.clone()),
             }
             continue;
         };
@@ -220,6 +225,10 @@ mod tests {
         check("--authentication-timeout-sec=60 --skip-open-browser", "--timeout=60 --no-browser=true");
         check(
             "--oidc-client-id=a --listen-address=127.0.0.1:1,127.0.0.1:2",
+            "--client-id=a --listen-address=127.0.0.1:1 --listen-address=127.0.0.1:2",
+        );
+        check(
+            "--oidc-client-id=a --listen-address 127.0.0.1:1,127.0.0.1:2",
             "--client-id=a --listen-address=127.0.0.1:1 --listen-address=127.0.0.1:2",
         );
         check("--oidc-auth-request-extra-params=a=1,b=2", "--auth-param=a=1 --auth-param=b=2");

@@ -1,9 +1,10 @@
-//! One port of this machine, on both loopback families and nowhere else.
+//! This machine by its loopback addresses: whose they are, and one port on both families.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tokio::net::TcpListener;
+use url::Url;
 
 /// What came of asking for a port.
 #[derive(Debug)]
@@ -14,6 +15,16 @@ pub(crate) enum Bound<T = TcpListener> {
     /// might reach that one.
     Taken,
     Failed(io::Error),
+}
+
+/// Whether the URL's host is this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 /// Port 0: any that is free on both families.

@@ -13,10 +13,10 @@
 //! |---|---|
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
-//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?), `sign_in/*` (one function per flow) |
-//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` `oidc` (`provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `loopback` `port_holder`) `browser` `terminal` `kubeconfig` `api_server` |
+//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?; `waiting` `token_source`), `sign_in/*` (one function per flow) |
+//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` (`cache_key` `cache_lock` `private_file`) `oidc` (`provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `port_holder`) `browser` `terminal` `kubeconfig` `api_server` |
 //! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `environment` |
-//! | | `json_object` `error` `secret` |
+//! | | `loopback` `json_object` `error` `secret` |
 //!
 //! Start reading at [`commands::get_token`], then [`session`].
 //!
@@ -60,8 +60,8 @@ mod environment;
 mod error;
 mod exec_credential;
 mod exec_plugin;
-mod http2_pool;
 mod http;
+mod http2_pool;
 mod http_client;
 mod http_fault;
 mod id_token;
@@ -89,7 +89,9 @@ mod signing_key;
 mod terminal;
 mod tls;
 mod token_reply;
+mod token_source;
 mod ui;
+mod waiting;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -96,17 +96,19 @@ fn random() -> Result<Secret> {
 }
 
 /// A code for tokens (RFC 6749 §4.1.3). A code serves once, so this is tried again only if nothing
-/// was sent.
+/// was sent. The provider knows the whole attempt's secrets, and may repeat any of them.
 pub(crate) async fn exchange(
     client: &Client<'_>,
     code: &Secret,
     redirect: &str,
-    verifier: &Secret,
+    attempt: &Attempt,
 ) -> Result<Reply, GrantError> {
     let form = Form::of("authorization_code")
         .secret("code", code)
         .text("redirect_uri", redirect)
-        .secret("code_verifier", verifier)
+        .secret("code_verifier", &attempt.verifier)
+        .hidden(&attempt.state)
+        .hidden(&attempt.nonce)
         .resources(client.settings);
     client.tokens(form, &client.scope(), Repeat::IfUnsent).await
 }
@@ -307,7 +309,7 @@ impl Form {
         self.text(name, value.expose()).hidden(value)
     }
 
-    /// Sent elsewhere in the request.
+    /// Sent elsewhere in this request, or in one before it.
     fn hidden(mut self, value: &Secret) -> Self {
         self.secrets.push(value.clone());
         self

@@ -393,14 +393,20 @@ pub(crate) fn get_token_command() -> Command {
 
 /// clap's words as an error of ours: the first line, and its tips as hints.
 pub(crate) fn usage_error(error: &clap::Error, help: &str) -> Error {
-    let text = error.render().to_string();
+    // clap quotes what it cites with apostrophes.
+    let text = error.render().to_string().replace('\'', "`");
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let message =
         lines.next().map_or("the command line cannot be understood", |line| line.trim_start_matches("error: "));
     let missing: Vec<&str> = lines.clone().take_while(|line| line.starts_with("--") || line.starts_with('<')).collect();
     let message = if missing.is_empty() { message.to_owned() } else { format!("{message} {}", missing.join(" ")) };
     let known = Error::usage(message.trim_end_matches('.'));
-    let known = lines.filter_map(|line| line.strip_prefix("tip: ")).fold(known, Error::hint);
+    let hint = |line: &str| {
+        let values = line.strip_prefix("[possible values: ").and_then(|values| values.strip_suffix(']'));
+        let tip = line.strip_prefix("tip: ").map(str::to_owned);
+        tip.or_else(|| values.map(|values| format!("choose one of `{}`", values.replace(", ", "`, `"))))
+    };
+    let known = lines.filter_map(hint).fold(known, Error::hint);
     known.hint(format!("`{help}` lists what there is"))
 }
 

@@ -6,7 +6,7 @@ use url::Url;
 use crate::entra::preset as entra;
 use crate::error::{Error, Result};
 use crate::json_object::JsonObject;
-use crate::settings::is_loopback;
+use crate::loopback::is_loopback;
 
 /// A provider's metadata, checked: its issuer is the configured one, and no endpoint would be
 /// spoken to unencrypted.

@@ -7,8 +7,8 @@ use url::Url;
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::loopback::is_loopback;
 use crate::secret::Secret;
-use crate::settings::is_loopback;
 
 /// What an environment says of proxies. Nothing is parsed before a request is made.
 #[derive(Clone, Debug, Default)]

@@ -9,6 +9,7 @@ use crate::entra::{aadsts, preset};
 use crate::error::{Error, Kind};
 use crate::http;
 use crate::json_object::JsonObject;
+use crate::oidc::Attempt;
 use crate::options::Flow;
 use crate::secret::Secret;
 use crate::settings::{SecretSource, Settings};
@@ -17,7 +18,7 @@ use crate::settings::{SecretSource, Settings};
 #[derive(Debug)]
 pub(crate) enum GrantError {
     /// By the provider's own decision.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The provider could not be asked, or its answer means nothing.
     Failed(Error),
 }
@@ -62,7 +63,7 @@ pub(crate) fn answer(
             let error = Error::unreachable("the provider cannot answer now").cause(refusal.quoted());
             return Err(GrantError::Failed(error.hint("try again in a while")));
         }
-        return Err(GrantError::Refused(refusal));
+        return Err(GrantError::Refused(Box::new(refusal)));
     }
     match object {
         Ok(object) if status.is_success() => Ok(object),
@@ -98,9 +99,16 @@ impl Refusal {
         })
     }
 
-    /// What the browser brought back.
-    pub(crate) fn from_callback(refusal: CallbackRefusal) -> Self {
-        Self { error: refusal.error, description: refusal.description, uri: refusal.uri, ..Self::default() }
+    /// What the browser brought back at the end of this attempt.
+    pub(crate) fn from_callback(refusal: CallbackRefusal, attempt: &Attempt) -> Self {
+        let secrets = [attempt.state.clone(), attempt.nonce.clone()];
+        let text = |text: Option<String>| text.map(|text| without(&text, &secrets));
+        Self {
+            error: without(&refusal.error, &secrets),
+            description: text(refusal.description),
+            uri: text(refusal.uri),
+            ..Self::default()
+        }
     }
 
     /// The error to show: `what` did not happen, the provider's words, and the way out.
@@ -208,7 +216,7 @@ mod tests {
 
     fn refused(status: u16, body: &str) -> Refusal {
         match answered(status, body) {
-            Err(GrantError::Refused(refusal)) => refusal,
+            Err(GrantError::Refused(refusal)) => *refusal,
             other => unreachable!("{other:?}"),
         }
     }

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 
 use crate::entra::preset as entra;
 use crate::error::Error;
-use crate::id_token::tenant_of;
 
 /// Why an ID token is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +129,7 @@ fn clock_says(now: Timestamp) -> String {
 
 fn issuer_hint(expected: &str, found: &str) -> String {
     let loose = |issuer: &str| issuer.trim_end_matches('/').to_ascii_lowercase();
-    match (tenant_of(expected), tenant_of(found)) {
+    match (entra::tenant_of(expected), entra::tenant_of(found)) {
         (Some(one), Some(other)) if one == other => format!(
             "`https://sts.windows.net/<tenant-id>/` is Entra ID's version 1, `https://login.microsoftonline.com/<tenant-id>/v2.0` its version 2: `--issuer-url {found}`, or `--tenant {other}` for version 2"
         ),

@@ -12,6 +12,7 @@ use url::Url;
 use crate::entra::preset as entra;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::loopback::is_loopback;
 use crate::options::{
     ClientAuthentication, Flow, Interactive, Options, ProviderKind, RefreshScopes, TokenStorage, TokenType,
 };
@@ -252,16 +253,6 @@ fn check_provider_url(flag: &str, text: &str) -> Result<()> {
     }
     Err(Error::usage(format!("`--{flag}` is not https: `{text}`"))
         .hint("tokens that travel unencrypted can be taken; http is accepted on loopback only"))
-}
-
-/// Whether the URL's host is this machine.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 fn scopes(options: &Options, aks: bool) -> BTreeSet<String> {

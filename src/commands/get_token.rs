@@ -26,7 +26,7 @@ Example:
     --exec-interactive-mode=IfAvailable --exec-command=kubectl-headlamp --exec-arg=get-token \\
     --exec-arg=--issuer-url=https://id.example.com --exec-arg=--client-id=kubernetes
 
-kubelogin's flags (--oidc-issuer-url and the rest) are understood too.")]
+An entry that was written for kubelogin is understood too.")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) options: Options,

@@ -15,9 +15,10 @@ use crate::kubeconfig::{self, KubeconfigArguments};
 use crate::oidc::{self, Client, GrantError};
 use crate::options::{self, Options};
 use crate::secret::Secret;
-use crate::session::{self, Session, Waited};
+use crate::session::Session;
 use crate::settings::{self, Identity, Settings};
 use crate::ui::Ui;
+use crate::waiting::{Waited, wait_for_lock};
 
 /// Revokes and deletes your tokens
 ///
@@ -122,11 +123,10 @@ fn delete_unread(cache: &Cache, key: &Key, ui: Ui) -> Result<()> {
 
 async fn sign_out(session: Session<'_>, cache: &Cache, key: &Key) -> Result<()> {
     let Session { settings, ui, .. } = session;
-    let lock =
-        match session::wait_for_lock(session, cache, key, "sign-out", || Ok(None::<std::convert::Infallible>)).await? {
-            Waited::Lock(lock) => lock,
-            Waited::Done(never) => match never {},
-        };
+    let lock = match wait_for_lock(session, cache, key, "sign-out", || Ok(None::<std::convert::Infallible>)).await? {
+        Waited::Lock(lock) => lock,
+        Waited::Done(never) => match never {},
+    };
     let issuer = &settings.identity.issuer;
     let told = match cache.read(key)? {
         Found::Absent => format!("no tokens of {issuer} were kept"),

@@ -13,7 +13,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::kubeconfig::{self, ExecUser};
 use crate::options::Options;
-use crate::settings::Settings;
+use crate::settings::{Identity, Settings, Subject};
 use crate::ui::Ui;
 
 /// Runs what needs the network to its end, or until Ctrl-C, SIGTERM or SIGHUP: then it is dropped where
@@ -82,12 +82,23 @@ pub(crate) fn login_command(settings: &Settings, environment: &Environment) -> S
             format!("kubectl headlamp login --context {}", shell_word(&context))
         }
         Some(user) => format!("kubectl headlamp login --user {}", shell_word(&user.name)),
-        None => format!(
-            "kubectl headlamp login --issuer-url {} --client-id {}",
-            shell_word(&settings.identity.issuer),
-            shell_word(&settings.identity.client_id)
-        ),
+        None => format!("kubectl headlamp login{}", identity_flags(&settings.identity)),
     }
+}
+
+/// The flags that mean this identity and no other, each after a space.
+fn identity_flags(identity: &Identity) -> String {
+    let Identity { issuer, client_id, scopes, resources, auth_params, login_hint, subject, tls_verified } = identity;
+    let mut flags = vec![("issuer-url", issuer.clone()), ("client-id", client_id.clone())];
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).filter(|scope| *scope != "openid").collect();
+    flags.extend((!scopes.is_empty()).then(|| ("scope", scopes.join(","))));
+    flags.extend(resources.iter().map(|resource| ("resource", resource.clone())));
+    flags.extend(auth_params.iter().map(|(name, value)| ("auth-param", format!("{name}={value}"))));
+    flags.extend(login_hint.clone().map(|hint| ("login-hint", hint)));
+    flags.extend((*subject == Subject::Client).then(|| ("flow", "client-credentials".to_owned())));
+    let mut words: Vec<String> = flags.iter().map(|(flag, value)| format!(" --{flag} {}", shell_word(value))).collect();
+    words.extend((!tls_verified).then(|| " --insecure-skip-tls-verify".to_owned()));
+    words.concat()
 }
 
 /// A word as a POSIX shell reads it back.

@@ -53,6 +53,12 @@ pub(crate) fn stands_for(configured: &str, found: &str) -> bool {
     }
 }
 
+/// The tenant in an issuer of Entra ID's, of either version.
+pub(crate) fn tenant_of(issuer: &str) -> Option<&str> {
+    let path = issuer.strip_prefix("https://").filter(|_| is_entra(issuer))?;
+    path.split('/').nth(1).filter(|tenant| is_guid(tenant))
+}
+
 /// Eight, four, four, four and twelve hexadecimal digits.
 pub(crate) fn is_guid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();

@@ -172,9 +172,10 @@ fn a_refresh_token_is_asked_for_where_the_provider_knows_how() {
 #[tokio::test]
 async fn a_code_is_exchanged_with_the_same_redirect_and_the_verifier() {
     let bench = Bench::new("--resource urn:x --auth-param a=b");
-    let reply = exchange(&bench.client(), &Secret::new("c&d"), "http://localhost:8000/A/?b=%2F", &Secret::new("v"))
-        .await
-        .unwrap();
+    let secret = Secret::new;
+    let attempt = Attempt { url: secret("u"), state: secret("s"), nonce: secret("n"), verifier: secret("v") };
+    let reply =
+        exchange(&bench.client(), &Secret::new("c&d"), "http://localhost:8000/A/?b=%2F", &attempt).await.unwrap();
     assert_eq!(reply.refresh_token, Some(Secret::new("r")));
     let form = pairs(&[
         ("grant_type", "authorization_code"),

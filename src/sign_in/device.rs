@@ -17,6 +17,7 @@ pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
     let code = oidc::device_code(context.client)
         .await
         .map_err(|error| failure(error, "the provider gave no device code", context.settings))?;
+    context.asked.set(true);
     context.ui.prompt(&instructions(&code), context.presence.terminal_too);
     show_browser(context, &code).await;
     let reply = poll(context, &code).await?;

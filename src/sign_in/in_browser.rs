@@ -45,6 +45,7 @@ async fn in_browser(context: SignIn<'_>, opener: Option<Opener>, listener: &List
 /// browser did not start, and nobody sees the address.
 async fn open(context: SignIn<'_>, opener: Option<Opener>, start: &Secret) -> Error {
     let SignIn { settings, ui, presence, .. } = context;
+    context.asked.set(true);
     let issuer = &settings.identity.issuer;
     let tell = |how: &str| {
         let paste = if presence.stdin { "\nor paste here the address that your browser ends at" } else { "" };
@@ -75,7 +76,7 @@ async fn answered(context: SignIn<'_>, listener: &Listener, attempt: &Attempt, a
     let result = async {
         oidc::check_callback_issuer(context.provider, answer.issuer.as_deref())?;
         let code = answer.result.map_err(|refusal| {
-            Refusal::from_callback(refusal).explained("the provider refused the sign-in", context.settings)
+            Refusal::from_callback(refusal, attempt).explained("the provider refused the sign-in", context.settings)
         })?;
         redeem(context, attempt, &code, listener.redirect()).await
     };
@@ -89,7 +90,7 @@ async fn answered(context: SignIn<'_>, listener: &Listener, attempt: &Attempt, a
 }
 
 async fn redeem(context: SignIn<'_>, attempt: &Attempt, code: &Secret, redirect: &str) -> Result<Grant> {
-    let reply = oidc::exchange(context.client, code, redirect, &attempt.verifier)
+    let reply = oidc::exchange(context.client, code, redirect, attempt)
         .await
         .map_err(|error| failure(error, "the provider gave no token for the code", context.settings))?;
     Ok(Grant { reply, nonce: Some(attempt.nonce.clone()), page: None })

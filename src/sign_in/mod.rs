@@ -6,6 +6,8 @@ pub(crate) mod in_browser;
 pub(crate) mod password;
 pub(crate) mod paste;
 
+use std::cell::Cell;
+
 use crate::browser::{self, Opener};
 use crate::callback;
 use crate::environment::Environment;
@@ -28,6 +30,8 @@ pub(crate) struct SignIn<'a> {
     pub(crate) presence: Presence,
     /// What the provider demands of the next sign-in (its `claims` challenge), if it does.
     pub(crate) claims: Option<&'a str>,
+    /// Becomes true once a person is asked for something.
+    pub(crate) asked: &'a Cell<bool>,
 }
 
 /// What a flow brings: the provider's reply, not verified yet.
@@ -66,29 +70,32 @@ impl Presence {
 }
 
 /// A flow that can be gone through here and now.
-enum Way {
+pub(crate) enum Way {
     /// `None`: a person opens the address that is printed.
     Browser(Option<Opener>),
     Device,
+    /// No browser can be shown here, for this reason: the provider decides between the two above and below.
+    WithoutBrowser(String),
     Paste,
     Password,
     ClientCredentials,
 }
 
 /// Signs in by the flow that the settings name, or by the first that fits this machine.
-pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
-    match way(context)? {
+pub(crate) async fn sign_in(context: SignIn<'_>, way: Way) -> Result<Grant> {
+    match way {
+        Way::WithoutBrowser(reason) if without_browser(context, &reason)? => device::sign_in(context).await,
         Way::Browser(opener) => in_browser::sign_in(context, opener).await,
         Way::Device => device::sign_in(context).await,
-        Way::Paste => paste::sign_in(context).await,
+        Way::WithoutBrowser(_) | Way::Paste => paste::sign_in(context).await,
         Way::Password => password::sign_in(context).await,
         Way::ClientCredentials => client_credentials::sign_in(context).await,
     }
 }
 
-fn way(context: SignIn<'_>) -> Result<Way> {
-    let SignIn { settings, presence, .. } = context;
-    let opener = || browser::find(&settings.browser, settings.interactive, context.environment);
+/// Which flow can be gone through here, as far as that can be told without the provider.
+pub(crate) fn way(settings: &Settings, environment: &Environment, presence: Presence) -> Result<Way> {
+    let opener = || browser::find(&settings.browser, settings.interactive, environment);
     let printed = settings.browser.never && presence.sees;
     match settings.flow {
         Flow::ClientCredentials => Ok(Way::ClientCredentials),
@@ -113,26 +120,24 @@ fn way(context: SignIn<'_>) -> Result<Way> {
         Flow::Auto if printed => Ok(Way::Browser(None)),
         Flow::Auto => match opener() {
             Ok(opener) => Ok(Way::Browser(Some(opener))),
-            Err(reason) => without_browser(context, &reason),
+            Err(reason) if presence.sees => Ok(Way::WithoutBrowser(reason)),
+            Err(reason) => Err(nobody(settings, &reason)),
         },
     }
 }
 
-/// Device flow where discovery offers it, else paste. Entra ID: paste first, because many tenants
-/// block device codes and the tutorial's registration is refused them.
-fn without_browser(context: SignIn<'_>, reason: &str) -> Result<Way> {
+/// Whether it is the device flow, where discovery offers it, and not paste. Entra ID: paste first,
+/// because many tenants block device codes and the tutorial's registration is refused them.
+fn without_browser(context: SignIn<'_>, reason: &str) -> Result<bool> {
     let SignIn { settings, presence, .. } = context;
-    let device = presence.sees && context.provider.device_endpoint();
-    let paste = presence.sees && presence.stdin;
     let entra = settings.provider == ProviderKind::Entra;
-    let way = match (device, paste) {
-        (true, true) if entra => Way::Paste,
-        (true, _) => Way::Device,
-        (false, true) => Way::Paste,
+    let device = match (context.provider.device_endpoint(), presence.stdin) {
+        (true, paste) => !(paste && entra),
+        (false, true) => false,
         (false, false) => return Err(nobody(settings, reason)),
     };
     context.ui.note(format!("signing in without a browser on this machine: {reason}"));
-    Ok(way)
+    Ok(device)
 }
 
 /// Exit code 3: a person is needed, and none can be asked.

@@ -36,6 +36,7 @@ async fn ask_password(context: SignIn<'_>, username: &str) -> Result<Secret> {
 
 fn may_ask(context: SignIn<'_>, what: &str, flag: &str) -> Result<()> {
     if context.presence.stdin && context.presence.sees {
+        context.asked.set(true);
         return Ok(());
     }
     Err(Error::new(Kind::SignInNeeded, format!("the {what} is not known, and nobody can be asked"))

@@ -1,7 +1,7 @@
 //! In a browser anywhere; what its address bar shows at the end is pasted here.
 
 use super::{Grant, SignIn, failure, timed_out};
-use crate::callback;
+use crate::callback::{self, Pasted};
 use crate::error::{Error, Result};
 use crate::oidc::{self, Attempt, AuthorizationExtra, Refusal};
 use crate::secret::Secret;
@@ -14,6 +14,7 @@ pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
     };
     let extra = AuthorizationExtra { prompt: settings.prompt.as_deref(), claims: context.claims };
     let attempt = oidc::authorization(context.client, &place.redirect, &extra)?;
+    context.asked.set(true);
     context.ui.prompt(
         &format!(
             "Open this address in a browser and sign in:\n\n  {}\n\nThe browser then goes to an address that begins with\n  {}\nand may say that it cannot be reached. Copy that whole address from the browser and paste it here:",
@@ -38,10 +39,12 @@ pub(crate) async fn pasted_code(context: SignIn<'_>, attempt: &Attempt) -> Resul
             continue;
         }
         match callback::parse_pasted(line.expose(), &attempt.state) {
-            Ok(pasted) => {
-                oidc::check_callback_issuer(context.provider, pasted.issuer.as_deref())?;
-                return pasted.result.map_err(|refusal| {
-                    Refusal::from_callback(refusal).explained("the provider refused the sign-in", context.settings)
+            Ok(Pasted::Code(code)) => return Ok(code),
+            Ok(Pasted::Answer(answer)) => {
+                oidc::check_callback_issuer(context.provider, answer.issuer.as_deref())?;
+                return answer.result.map_err(|refusal| {
+                    Refusal::from_callback(refusal, attempt)
+                        .explained("the provider refused the sign-in", context.settings)
                 });
             }
             Err(error) => context.ui.prompt(
@@ -54,7 +57,7 @@ pub(crate) async fn pasted_code(context: SignIn<'_>, attempt: &Attempt) -> Resul
 
 /// Exchanges the code for tokens.
 async fn redeem(context: SignIn<'_>, attempt: &Attempt, code: &Secret, redirect: &str) -> Result<Grant> {
-    let reply = oidc::exchange(context.client, code, redirect, &attempt.verifier)
+    let reply = oidc::exchange(context.client, code, redirect, attempt)
         .await
         .map_err(|error| failure(error, "the provider gave no token for the code", context.settings))?;
     Ok(Grant { reply, nonce: Some(attempt.nonce.clone()), page: None })

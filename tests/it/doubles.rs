@@ -1,10 +1,16 @@
 //! The doubles themselves: a leak check that finds nothing, or a provider that takes everything,
 //! would let every other test pass.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::Duration;
 
-use headlamp_test_support::{AccessTokens, Browser, Endpoint, Provider, Sandbox, SecretKind, SignIn};
+use headlamp_test_support::{
+    AccessTokens, Answer, ApiServer, Browser, Endpoint, Play, Provider, RefreshTokens, Sandbox, SecretKind,
+    SelfSubjectReview, SignIn,
+};
+use serde_json::{Value, json};
 use url::Url;
 
 use crate::BINARY;
@@ -55,7 +61,7 @@ fn the_leak_check_finds_a_secret_wherever_it_is_written() {
         (format!("export CODE={code}; $BROWSER http://localhost/"), "environment"),
     ] {
         let sandbox = Sandbox::new(BINARY);
-        sandbox.play(headlamp_test_support::Play::Ignore);
+        sandbox.play(Play::Ignore);
         sandbox.know(&provider);
         let leak = shell(&sandbox, &script).expect_err(&script);
         assert!(leak.contains("Code in ") && leak.contains(place), "{script}: {leak}");
@@ -104,7 +110,7 @@ fn the_use_of_a_replaced_refresh_token_ends_the_grant() {
     let token = Url::parse(&format!("{}/token", provider.issuer())).unwrap();
     let request = |body: &str| {
         let page = Browser::new().request("POST", &token, &[], body).unwrap();
-        let reply: serde_json::Value = serde_json::from_str(&page.body).unwrap();
+        let reply: Value = serde_json::from_str(&page.body).unwrap();
         (page.status, reply["refresh_token"].as_str().unwrap_or_default().to_owned())
     };
     let refresh = |old: &str| request(&format!("grant_type=refresh_token&client_id=kubernetes&refresh_token={old}"));
@@ -152,4 +158,80 @@ fn the_browser_signs_in_by_a_page_and_by_a_form() {
         .collect();
     let state = Some("a-state-of-a-test".to_owned());
     assert_eq!(came, [("GET".to_owned(), state.clone()), ("POST".to_owned(), state)]);
+}
+
+#[test]
+fn a_scripted_answer_takes_the_place_of_one_usual_one() {
+    let provider = Provider::start();
+    let keys = Url::parse(&format!("{}/keys", provider.issuer())).unwrap();
+    let ask = || Browser::new().request("GET", &keys, &[], "");
+    let usual = ask().unwrap();
+    provider.script(Endpoint::Keys, Answer::json(503, &json!({})));
+    provider.script(Endpoint::Keys, Answer::close());
+    provider.script(Endpoint::Keys, Answer::reset());
+    provider.script(Endpoint::Keys, Answer::usual().dripped(50, Duration::from_millis(1)));
+    assert_eq!(ask().unwrap().status, 503);
+    assert_eq!(ask().unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    assert_eq!(ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(ask().unwrap().body, usual.body);
+    provider.go_down();
+    assert_eq!(ask().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    provider.come_up();
+    assert_eq!(ask().unwrap().body, usual.body);
+}
+
+#[test]
+fn an_answer_that_is_lost_was_acted_on() {
+    let provider = Provider::start();
+    let token = Url::parse(&format!("{}/token", provider.issuer())).unwrap();
+    let password = "grant_type=password&client_id=kubernetes&scope=openid+offline_access&username=jane@example.com\
+                    &password=correct+horse+battery+staple";
+    provider.script(Endpoint::Token, Answer::lost());
+    assert_eq!(Browser::new().request("POST", &token, &[], password).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(provider.grants_alive(), 1);
+}
+
+#[test]
+fn the_api_server_takes_only_the_tokens_of_its_provider_until_they_run_out() {
+    let provider = Provider::start();
+    provider.set(|behaviour| behaviour.refresh_tokens = RefreshTokens::Never);
+    let api_server = ApiServer::start(provider.authenticator());
+    let token = Url::parse(&format!("{}/token", provider.issuer())).unwrap();
+    let sign_in = || {
+        let body = "grant_type=password&client_id=kubernetes&scope=openid&username=jane@example.com\
+                    &password=correct+horse+battery+staple";
+        let page = Browser::new().request("POST", &token, &[], body).unwrap();
+        let reply: Value = serde_json::from_str(&page.body).unwrap();
+        reply["id_token"].as_str().unwrap().to_owned()
+    };
+    let mut browser = Browser::new().trusting(api_server.ca_pem());
+    let mut ask = |method: &str, path: &str, token: &str| {
+        let url = Url::parse(&format!("{}{path}", api_server.url())).unwrap();
+        let page = browser.request(method, &url, &[("Authorization", &format!("Bearer {token}"))], "").unwrap();
+        (page.status, serde_json::from_str::<Value>(&page.body).unwrap())
+    };
+    let good = sign_in();
+    provider.set(|behaviour| behaviour.id_token_lifetime = -1);
+    let expired = sign_in();
+    assert_eq!(ask("GET", "/api/v1/pods", &good).1["items"][0]["status"]["phase"], "Running");
+    assert_eq!(ask("GET", "/api/v1/pods", &expired).0, 401);
+    assert_eq!(ask("GET", "/api/v1/pods", "nobody's").0, 401);
+    let review = |version: &str| format!("/apis/authentication.k8s.io/{version}/selfsubjectreviews");
+    assert_eq!(ask("POST", &review("v1"), &good).1["status"]["userInfo"]["username"], "jane@example.com");
+    api_server.serve_self_subject_review(SelfSubjectReview::V1beta1);
+    assert_eq!(ask("POST", &review("v1"), &good).0, 404);
+    assert_eq!(ask("POST", &review("v1beta1"), &good).0, 201);
+    assert_eq!(api_server.bearer_tokens(), [good.clone(), expired, "nobody's".to_owned(), good]);
+}
+
+#[test]
+fn what_a_terminal_shows_is_searched_too() {
+    let sandbox = Sandbox::new(BINARY);
+    let (_provider, code) = provider_with_a_code(&sandbox);
+    let panics = |script: &str| {
+        let shell = |script: &str| sandbox.program(Path::new("/bin/sh"), ["-c", script]).terminal().wait();
+        catch_unwind(AssertUnwindSafe(|| shell(script).succeeded())).is_err()
+    };
+    assert!(!panics("test -t 0 && test -t 2 && : > /dev/tty && echo nothing >&2"));
+    assert!(panics(&format!("echo {code} > /dev/tty")));
 }

@@ -1,6 +1,6 @@
 //! `get-token`, as kubectl runs it: from the cache, refreshed, by a sign-in, or not at all.
 
-use headlamp_test_support::{Answer, Endpoint, Provider, Sandbox};
+use headlamp_test_support::{Algorithm, Answer, Endpoint, Provider, Sandbox};
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -161,7 +161,9 @@ fn a_provider_that_cannot_be_reached_is_no_reason_to_open_a_browser_or_to_forget
     provider.set(|behaviour| behaviour.id_token_lifetime = 60);
     let sandbox = signed_in(&provider);
     provider.go_down();
-    let output = sandbox.get_token(&provider).exec_info("v1", false).run();
+    let meanwhile = sandbox.get_token(&provider).exec_info("v1", false).run().succeeded();
+    assert!(meanwhile.stderr.contains("the token could not be renewed and is good for another"), "{meanwhile}");
+    let output = sandbox.get_token(&provider).exec_info("v1", false).arg("--force-refresh").run();
     assert_eq!(output.code, 6, "{output}");
     assert_eq!(output.stdout, "");
     assert_eq!(sandbox.opened().len(), 1, "only the first sign-in");
@@ -180,4 +182,53 @@ fn a_provider_in_trouble_is_asked_again_and_not_taken_for_a_refusal() {
     let _ = sandbox.get_token(&provider).exec_info("v1", false).run().succeeded();
     assert_eq!(provider.token_requests("refresh_token").len(), 2);
     assert_eq!(sandbox.opened().len(), 1, "only the first sign-in");
+}
+
+#[test]
+fn a_refresh_whose_answer_is_lost_is_repeated() {
+    let provider = Provider::start();
+    provider.set(|behaviour| {
+        behaviour.id_token_lifetime = 60;
+        behaviour.rotates = false;
+    });
+    let sandbox = signed_in(&provider);
+    provider.script(Endpoint::Token, Answer::lost());
+    let _ = sandbox.get_token(&provider).exec_info("v1", false).run().succeeded();
+    assert_eq!(provider.token_requests("refresh_token").len(), 2);
+    assert_eq!(sandbox.opened().len(), 1, "only the first sign-in");
+}
+
+#[test]
+fn a_replaced_refresh_token_whose_answer_is_lost_costs_one_sign_in() {
+    let provider = Provider::start();
+    provider.set(|behaviour| behaviour.id_token_lifetime = 60);
+    let sandbox = signed_in(&provider);
+    provider.script(Endpoint::Token, Answer::lost());
+    let _ = sandbox.get_token(&provider).exec_info("v1", false).run().succeeded();
+    // The provider takes the repetition for a theft: nobody has the token that it gave.
+    assert_eq!(sandbox.opened().len(), 2);
+    provider.set(|behaviour| behaviour.id_token_lifetime = 3600);
+    let _ = sandbox.get_token(&provider).exec_info("v1", false).run().succeeded();
+    assert_eq!(sandbox.opened().len(), 2, "the new session is renewed as ever");
+}
+
+#[test]
+fn id_tokens_of_every_usual_algorithm_are_accepted() {
+    for algorithm in [Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa, Algorithm::Rs256, Algorithm::Ps256] {
+        let provider = Provider::start();
+        provider.set(|behaviour| behaviour.algorithm = algorithm);
+        let sandbox = Sandbox::new(BINARY);
+        let output = sandbox.get_token(&provider).run();
+        assert_eq!(output.code, 0, "{}: {output}", algorithm.name());
+    }
+}
+
+#[test]
+fn a_provider_with_tls_and_a_path_in_its_issuer_is_a_provider_like_any_other() {
+    let provider = Provider::builder().https().path("/realms/dev").start();
+    let sandbox = signed_in(&provider);
+    assert!(provider.issuer().starts_with("https://") && provider.issuer().ends_with("/realms/dev"));
+    let output = sandbox.get_token(&provider).arg("--force-refresh").exec_info("v1", false).run().succeeded();
+    assert_eq!(output.stderr, "");
+    assert_eq!(provider.token_requests("refresh_token").len(), 1);
 }

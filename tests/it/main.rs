@@ -8,12 +8,32 @@
     reason = "a test that meets what it did not expect fails"
 )]
 
+mod browser_sign_in;
+mod by_hand;
+mod concurrency;
+mod connection;
 mod doubles;
+mod entra;
+mod errors;
 mod get_token;
+mod help;
+mod hostile_provider;
+mod kubelogin;
+mod login;
+mod logout;
+mod playground;
+#[cfg(unix)]
+mod presence;
 #[cfg(unix)]
 mod real_cluster;
 #[cfg(unix)]
 mod real_provider;
+#[cfg(unix)]
+mod secrets;
+mod session;
+mod status;
+#[cfg(unix)]
+mod without_browser;
 
 /// The program under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_kubectl-headlamp");

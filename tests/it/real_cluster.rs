@@ -152,6 +152,29 @@ fn after_a_revocation_with_nobody_there_kubectl_shows_what_to_run() {
 }
 
 #[test]
+fn status_tells_whom_the_cluster_takes_us_for() {
+    let Some(seat) = Seat::taken("jane") else { return };
+    let unsigned = seat.sandbox.command(["status", "--verify"]).run();
+    assert_eq!(unsigned.code, 3, "{unsigned:?}");
+    let _ = seat.sandbox.command(["login"]).run().succeeded();
+    let status = seat.sandbox.command(["status", "--verify", "-o", "json"]).run().succeeded().json();
+    let user = &status["cluster"];
+    assert_eq!(user["username"], "oidc:jane");
+    assert!(user["groups"].as_array().unwrap().contains(&json!(format!("oidc:{GROUP}"))), "{user}");
+    assert_eq!(status["sessions"][0]["person"]["subject"], "jane");
+}
+
+#[test]
+fn a_logout_in_a_context_ends_the_session_that_kubectl_had() {
+    let Some(seat) = Seat::taken("wu") else { return };
+    assert_is(&seat.kubectl(WHOAMI).run().succeeded(), "wu");
+    let _ = seat.sandbox.command(["logout", "--context=real"]).run().succeeded();
+    seat.use_entry(&["--interactive=never"]);
+    let output = seat.kubectl(WHOAMI).run();
+    assert!(output.stderr.contains("failed with exit code 3"), "{output:?}");
+}
+
+#[test]
 fn what_is_piped_to_kubectl_arrives_although_a_browser_opens() {
     let Some(seat) = Seat::taken("ida") else { return };
     let object = json!({

@@ -141,6 +141,24 @@ fn a_refresh_token_used_twice_ends_the_session_for_good() {
 }
 
 #[test]
+fn after_a_logout_a_copy_of_the_tokens_is_worth_nothing() {
+    let Some(seat) = Seat::taken("dorothy", CLIENT) else { return };
+    let _ = seat.get_token().run().succeeded();
+    let entry = seat.sandbox.cache_entry();
+    let copy = fs::read(&entry).unwrap();
+    let output = seat.sandbox.command(["logout"]).args(&seat.flags).run().succeeded();
+    assert!(output.stderr.contains("tokens revoked and deleted"), "{output:?}");
+    assert!(!entry.exists());
+    let revoked = seat.provider.asked("dorothy").into_iter().filter(|asked| asked.route == "revocation");
+    assert_eq!(revoked.map(|asked| asked.error).collect::<Vec<_>>(), [None, None]);
+
+    fs::write(&entry, copy).unwrap();
+    let output = seat.get_token_alone().arg("--force-refresh").run();
+    assert_eq!(output.code, 3, "{output:?}");
+    assert!(output.stderr.contains("invalid_grant"), "{output:?}");
+}
+
+#[test]
 fn without_consent_there_is_no_refresh_token_and_a_note_says_so() {
     let Some(seat) = Seat::taken("frances", CLIENT) else { return };
     let output = seat.get_token_unasked().run().succeeded();

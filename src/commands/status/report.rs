@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::api_server::WhoAmI;
 use crate::cache::{Entry, Found, Person, Token};
-use crate::commands::shell_word;
+use crate::commands::{identity_flags, shell_word};
 use crate::configured::{All, Known, Target};
 use crate::error::{Error, printable};
 use crate::kubeconfig::{ClusterEntry, ExecUser, Kubeconfig, OtherUser};
 use crate::options::TokenType;
-use crate::settings::{Identity, Subject};
+use crate::settings::Subject;
 
 /// The whole answer. Version 1 of this shape may gain members, and loses none. Names are in camel case,
 /// times in RFC 3339; what is not known is left out. No token stands in it.
@@ -252,9 +252,7 @@ fn login(known: &Known, source: Source<'_>) -> String {
     let which = match (user, &known.identity) {
         (Some(ExecUser { context: Some(context), .. }), _) => format!(" --context {}", shell_word(context)),
         (Some(user), _) => format!(" --user {}", shell_word(&user.name)),
-        (None, Some(Identity { issuer, client_id, .. })) => {
-            format!(" --issuer-url {} --client-id {}", shell_word(issuer), shell_word(client_id))
-        }
+        (None, Some(identity)) => identity_flags(identity),
         (None, None) => String::new(),
     };
     let file = source.named.filter(|_| user.is_some()).map(|file| shell_word(&file.to_string_lossy()));

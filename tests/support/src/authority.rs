@@ -44,6 +44,23 @@ impl Authority {
         self.issue(parameters(names, "server"), ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// A certificate for servers of these names and addresses that has run out.
+    pub fn expired_server(&self, names: &[&str]) -> Certificate {
+        let mut parameters = parameters(names, "server");
+        parameters.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2001, 12, 31);
+        self.issue(parameters, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A certificate that is an authority, signed by itself, and shown by a server of these names.
+    pub fn self_signed_server(names: &[&str]) -> Certificate {
+        let mut parameters = parameters(names, "server");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        Certificate::new(&certificate, &key)
+    }
+
     /// A certificate for clients (mutual TLS).
     pub fn client(&self, name: &str) -> Certificate {
         self.issue(parameters(&[], name), ExtendedKeyUsagePurpose::ClientAuth)
@@ -54,18 +71,24 @@ impl Authority {
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().expect("a key");
         let certificate = parameters.signed_by(&key, &self.0).expect("a certificate");
-        Certificate {
-            pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-            der: certificate.der().clone(),
-            key_der: key.serialize_der(),
-        }
+        Certificate::new(&certificate, &key)
     }
 
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a root");
         roots
+    }
+}
+
+impl Certificate {
+    fn new(certificate: &rcgen::Certificate, key: &KeyPair) -> Self {
+        Self {
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            der: certificate.der().clone(),
+            key_der: key.serialize_der(),
+        }
     }
 }
 

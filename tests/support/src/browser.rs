@@ -19,6 +19,8 @@ pub struct Browser {
     /// By host, whatever the port: so do real browsers.
     cookies: BTreeMap<String, BTreeMap<String, String>>,
     clicks: bool,
+    /// Hosts that are on this machine, and their ports.
+    here: BTreeMap<String, u16>,
 }
 
 /// Where a browser ended.
@@ -64,6 +66,13 @@ impl Browser {
     #[must_use]
     pub fn trusting(mut self, ca_pem: impl Into<String>) -> Self {
         self.roots.push(ca_pem.into());
+        self
+    }
+
+    /// It finds this host at this port of 127.0.0.1.
+    #[must_use]
+    pub fn finding(mut self, host: impl Into<String>, port: u16) -> Self {
+        self.here.insert(host.into(), port);
         self
     }
 
@@ -127,7 +136,10 @@ impl Browser {
         }
         text.push_str("\r\n");
         text.push_str(body);
-        let stream = connect(host, port)?;
+        let stream = match self.here.get(host) {
+            Some(port) => connect("127.0.0.1", *port)?,
+            None => connect(host, port)?,
+        };
         let page = if url.scheme() == "https" {
             let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
             let client = ClientConnection::new(client_config(&self.roots), name).map_err(io::Error::other)?;

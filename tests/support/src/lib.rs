@@ -63,6 +63,7 @@
 pub mod api_server;
 pub mod authority;
 pub mod browser;
+pub mod connect_proxy;
 mod endpoints;
 pub mod provider;
 #[cfg(unix)]
@@ -79,10 +80,12 @@ pub mod server;
 pub mod signing;
 #[cfg(unix)]
 pub mod terminal;
+mod tokens;
 
 pub use api_server::{ApiServer, SelfSubjectReview, exec_entry};
 pub use authority::{Authority, Certificate};
 pub use browser::{Browser, Visit};
+pub use connect_proxy::ConnectProxy;
 pub use provider::{
     AccessTokens, Approval, Behaviour, Device, Endpoint, Person, Provider, RefreshTokens, SignIn, Signature,
 };

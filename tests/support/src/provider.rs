@@ -223,6 +223,8 @@ pub struct Builder {
     path: String,
     tls: bool,
     wants_client_certificate: bool,
+    issuer: Option<String>,
+    certificate: Option<Certificate>,
 }
 
 impl Builder {
@@ -244,17 +246,37 @@ impl Builder {
         Self { tls: true, wants_client_certificate: true, ..self }
     }
 
+    /// TLS, with this certificate; then nothing says by itself which authority to trust.
+    #[must_use]
+    pub fn certificate(self, certificate: Certificate) -> Self {
+        Self { tls: true, certificate: Some(certificate), ..self }
+    }
+
+    /// TLS, and this https issuer, whose host is another machine's: only a [`ConnectProxy`] leads
+    /// here.
+    ///
+    /// [`ConnectProxy`]: crate::ConnectProxy
+    #[must_use]
+    pub fn known_as(self, issuer: &str) -> Self {
+        let path = url::Url::parse(issuer).expect("an issuer").path().trim_end_matches('/').to_owned();
+        Self { tls: true, path, issuer: Some(issuer.to_owned()), ..self }
+    }
+
     /// Starts it on a free port.
     pub fn start(self) -> Provider {
         let (listener, port) = Server::bind(0);
         let scheme = if self.tls { "https" } else { "http" };
-        let authority = self.tls.then(|| Authority::new("the provider's CA"));
-        let certificate = authority.as_ref().map(|authority| authority.server(&["localhost", "127.0.0.1", "::1"]));
+        let issuer = self.issuer.unwrap_or_else(|| format!("{scheme}://127.0.0.1:{port}{}", self.path));
+        let host = url::Url::parse(&issuer).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+        let authority = (self.tls && self.certificate.is_none()).then(|| Authority::new("the provider's CA"));
+        let certificate = self.certificate.or_else(|| {
+            authority.as_ref().map(|authority| authority.server(&["localhost", "127.0.0.1", "::1", &host]))
+        });
         let clients = authority.as_ref().filter(|_| self.wants_client_certificate);
         let behaviour = Behaviour::default();
         let provider = Provider {
             shared: Arc::new(Shared {
-                issuer: format!("{scheme}://127.0.0.1:{port}{}", self.path),
+                issuer,
                 path: self.path,
                 scripts: Scripts::default(),
                 requests: Mutex::default(),
@@ -300,7 +322,12 @@ impl Provider {
 
     /// A provider that is to listen otherwise.
     pub fn builder() -> Builder {
-        Builder { path: String::new(), tls: false, wants_client_certificate: false }
+        Builder { path: String::new(), tls: false, wants_client_certificate: false, issuer: None, certificate: None }
+    }
+
+    /// The port of 127.0.0.1 that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its issuer.

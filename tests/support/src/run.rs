@@ -25,6 +25,7 @@ pub struct Run<'a> {
     environment: BTreeMap<OsString, OsString>,
     folder: PathBuf,
     stdin: Stdin,
+    stderr_inherited: bool,
     shown: Vec<SecretKind>,
 }
 
@@ -43,7 +44,16 @@ impl<'a> Run<'a> {
         environment: BTreeMap<OsString, OsString>,
     ) -> Self {
         let folder = sandbox.path("work");
-        Self { sandbox, program, arguments, environment, folder, stdin: Stdin::Null, shown: Vec::new() }
+        Self {
+            sandbox,
+            program,
+            arguments,
+            environment,
+            folder,
+            stdin: Stdin::Null,
+            stderr_inherited: false,
+            shown: Vec::new(),
+        }
     }
 
     /// One more argument.
@@ -98,6 +108,11 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// stderr is that of this process, for a person to read as it comes; the output is without it.
+    pub fn inherit_stderr(self) -> Self {
+        Self { stderr_inherited: true, ..self }
+    }
+
     /// Secrets of this kind are meant to be shown by this run, such as the state in the address
     /// that the paste flow prints.
     pub fn may_show(mut self, kind: SecretKind) -> Self {
@@ -114,7 +129,7 @@ impl<'a> Run<'a> {
     pub fn spawn(self) -> Running<'a> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear().envs(&self.environment).current_dir(&self.folder);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(if self.stderr_inherited { Stdio::inherit() } else { Stdio::piped() });
         command.stdin(if matches!(self.stdin, Stdin::Null) { Stdio::null() } else { Stdio::piped() });
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()));
@@ -128,7 +143,7 @@ impl<'a> Run<'a> {
             (_, stdin) => stdin,
         };
         let stdout = Stream::read(child.stdout.take().expect("a pipe"));
-        let stderr = Stream::read(child.stderr.take().expect("a pipe"));
+        let stderr = child.stderr.take().map(Stream::read).unwrap_or_default();
         Running { sandbox: self.sandbox, child, stdout, stderr, shown: self.shown, _stdin: kept, ended: false }
     }
 
@@ -144,9 +159,10 @@ impl<'a> Run<'a> {
 }
 
 /// What is read from a program, as it comes.
+#[derive(Default)]
 pub(crate) struct Stream {
     bytes: Arc<Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Stream {
@@ -160,7 +176,7 @@ impl Stream {
                 lock(&sink).extend(&buffer[..count]);
             }
         });
-        Self { bytes, reader }
+        Self { bytes, reader: Some(reader) }
     }
 
     pub(crate) fn so_far(&self) -> String {
@@ -170,7 +186,7 @@ impl Stream {
     /// Everything, once the other end is closed. A child that keeps it open is not waited for.
     pub(crate) fn whole(&self) -> String {
         let end = Instant::now() + Duration::from_secs(2);
-        while !self.reader.is_finished() && Instant::now() < end {
+        while self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
         self.so_far()
@@ -193,6 +209,11 @@ impl Running<'_> {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has written to stdout so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.so_far()
     }
 
     /// What it has written to stderr so far.

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::browser::{Browser, Visit};
 use crate::provider::Provider;
 use crate::run::Run;
-use crate::secrets::{SecretKind, Secrets};
+use crate::secrets::{Search, SecretKind, Secrets};
 use crate::server::lock;
 
 /// A temporary home folder, an empty environment, a browser of its own, and nothing of the
@@ -109,7 +109,8 @@ impl Sandbox {
         names.push(name);
         lock(&self.secrets).push(provider.secrets());
         if let (Some(ca), Play::SignIn(browser)) = (provider.ca_pem(), &mut *lock(&self.browser.play)) {
-            *browser = browser.clone().trusting(ca);
+            let host = url::Url::parse(provider.issuer()).ok().and_then(|url| url.host_str().map(str::to_owned));
+            *browser = browser.clone().trusting(ca).finding(host.unwrap_or_default(), provider.port());
         }
     }
 
@@ -179,6 +180,11 @@ impl Sandbox {
     }
 
     // Files.
+
+    /// The folder that everything is in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
 
     /// The path of something in the sandbox.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -319,16 +325,10 @@ impl Sandbox {
     /// Fails if a secret stands where none may. `shown` are kinds that this output may hold.
     pub(crate) fn check_leaks(&self, stdout: &str, stderr: &str, shown: &[SecretKind]) {
         let mut leaks = Vec::new();
+        let searches: Vec<Search> = lock(&self.secrets).iter().map(Secrets::search).collect();
         let mut look = |place: &str, text: &[u8], allowed: &[SecretKind]| {
-            for secrets in lock(&self.secrets).iter() {
-                leaks.extend(
-                    secrets
-                        .found_in(text)
-                        .into_iter()
-                        .filter(|kind| !allowed.contains(kind))
-                        .map(|kind| format!("{kind:?} in {place}")),
-                );
-            }
+            let found = searches.iter().flat_map(|search| search.found_in(text));
+            leaks.extend(found.filter(|kind| !allowed.contains(kind)).map(|kind| format!("{kind:?} in {place}")));
         };
         look("stdout", without_credential(stdout).as_bytes(), shown);
         look("stderr", stderr.as_bytes(), shown);

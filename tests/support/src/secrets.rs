@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
@@ -68,14 +69,31 @@ impl Secrets {
         lock(&self.0).clone()
     }
 
+    /// A search for all that there are now. It takes one pass over a text, however many they are.
+    pub fn search(&self) -> Search {
+        let secrets = self.all();
+        let traces =
+            secrets.iter().flat_map(|secret| traces(&secret.value).into_iter().map(|trace| (trace, secret.kind)));
+        let (traces, kinds): (Vec<String>, Vec<SecretKind>) = traces.unzip();
+        Search { automaton: AhoCorasick::new(traces).expect("few enough secrets"), kinds }
+    }
+}
+
+/// A search for secrets.
+pub struct Search {
+    automaton: AhoCorasick,
+    /// Of what kind each of the automaton's patterns gives a secret away.
+    kinds: Vec<SecretKind>,
+}
+
+impl Search {
     /// The kinds of those that occur in the text, whole or in part, as they are or encoded.
     pub fn found_in(&self, text: &[u8]) -> Vec<SecretKind> {
-        let secrets = self.all();
-        let mut kinds: Vec<SecretKind> = secrets
-            .iter()
-            .filter(|secret| traces(&secret.value).iter().any(|trace| contains(text, trace)))
-            .map(|secret| secret.kind)
-            .collect();
+        let found = self
+            .automaton
+            .find_overlapping_iter(text)
+            .filter_map(|found| self.kinds.get(found.pattern().as_usize()).copied());
+        let mut kinds: Vec<SecretKind> = found.collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds
@@ -95,10 +113,6 @@ fn traces(secret: &str) -> Vec<String> {
         [form.get(..TRACE).unwrap_or(form).to_owned(), form.get(from..).unwrap_or(form).to_owned()]
     });
     ends.collect()
-}
-
-fn contains(text: &[u8], part: &str) -> bool {
-    text.windows(part.len()).any(|window| window == part.as_bytes())
 }
 
 const SHORTEST: usize = 8;

@@ -72,6 +72,11 @@ impl Terminal<'_> {
         self.screen()[from..self.seen].to_owned()
     }
 
+    /// What it has written to stdout so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.so_far()
+    }
+
     /// Types this.
     pub fn send(&self, text: &str) {
         (&*self.pty).write_all(text.as_bytes()).expect("a terminal that takes keys");

@@ -1,0 +1,73 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::secret::Secret;
+use crate::{options, settings};
+
+fn settings(token_type: &str) -> Settings {
+    let words = [
+        "--issuer-url",
+        "https://id.example.com",
+        "--client-id",
+        "c",
+        "--token-storage",
+        "none",
+        "--token-type",
+        token_type,
+    ];
+    let options = options::of_arguments(&words.map(Into::into)).unwrap();
+    settings::resolve(&options, &Environment::default()).unwrap()
+}
+
+fn after(time: Timestamp, seconds: i64) -> Timestamp {
+    time.checked_add(SignedDuration::from_secs(seconds)).unwrap()
+}
+
+/// What a process that began now makes of an entry refreshed and ending so many seconds from now.
+fn is_shared(wish: Wish, refreshed: i64, expires: i64) -> bool {
+    let (settings, environment, clock) = (settings("id"), Environment::default(), Clock::system());
+    let session = Session {
+        settings: &settings,
+        ui: Ui::new(),
+        environment: &environment,
+        clock,
+        interactive: None,
+        cluster: None,
+    };
+    let now = clock.now();
+    let token = Token { value: Secret::new("t"), expires: after(now, expires), issuer: None, audience: Vec::new() };
+    let entry = Entry {
+        identity: settings.identity.clone(),
+        id_token: Some(token),
+        access_token: None,
+        refresh_token: None,
+        refresh_expires: None,
+        person: None,
+        signed_in: now,
+        refreshed: after(now, refreshed),
+        subject: None,
+    };
+    shared(session, &entry, wish, now).is_some()
+}
+
+#[test]
+fn a_token_just_obtained_is_shared_even_if_it_ends_soon() {
+    for wish in [Wish::Valid, Wish::Refreshed] {
+        assert!(is_shared(wish, 0, 30), "{wish:?}");
+        assert!(is_shared(wish, 0, -59), "clocks differ: {wish:?}");
+        assert!(!is_shared(wish, 0, -60), "{wish:?}");
+        assert!(!is_shared(wish, -10, 30), "{wish:?}");
+    }
+    assert!(is_shared(Wish::Valid, -10, 300));
+    assert!(!is_shared(Wish::Refreshed, -10, 300));
+    assert!(!is_shared(Wish::SignedIn, 0, 300));
+}
+
+#[test]
+fn what_happened_before_the_clock_was_set_back_is_not_taken_for_news() {
+    assert!(!is_shared(Wish::Refreshed, 3600, 7200));
+    let began = Timestamp::from_second(1_900_000_000).unwrap();
+    assert!(meanwhile(began, began, began));
+    assert!(!meanwhile(after(began, -1), began, began));
+    assert!(!meanwhile(after(began, 3600), began, after(began, 5)));
+}

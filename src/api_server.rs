@@ -1,30 +1,18 @@
-//! The API server: whom it takes the bearer of a token for (`SelfSubjectReview`, KEP-3325).
-//!
-//! kube's client does the asking, with a configuration filled by hand: its own would run exec
-//! entries, and chooses proxies otherwise than kubectl does.
+//! Questions of our own to an API server: whom it takes us for (`SelfSubjectReview`, KEP-3325).
 
 use std::collections::BTreeMap;
-use std::error::Error as Cause;
-use std::io;
 use std::time::Duration;
 
-use base64::Engine;
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use kube::client::Body;
-use kube::{Client, Config};
-use rustls::CertificateError;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
+use crate::api_connection::{self, ApiConnection, Credential, VPN_OR_PROXY, unreachable};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::id_token;
-use crate::kubeconfig::{CertificateAuthority, ClusterEntry};
-use crate::loopback::is_loopback;
-use crate::proxy::{Proxies, Proxy};
+use crate::kubeconfig::ClusterEntry;
+use crate::kubeconfig_user::Impersonation;
 use crate::secret::Secret;
 
 /// Who the cluster says one is.
@@ -39,55 +27,97 @@ pub(crate) struct WhoAmI {
     pub(crate) extra: BTreeMap<String, Vec<String>>,
 }
 
-/// The whole exchange, both versions tried.
+/// What a cluster makes of a credential.
+#[derive(Debug)]
+pub(crate) enum Review {
+    /// It says whom it takes us for.
+    Known(WhoAmI),
+    /// It accepts the credential; why it does not say whose it is.
+    Accepted(Error),
+    /// It refuses the credential (401), explained.
+    Refused(Error),
+}
+
+/// The whole exchange, all versions tried.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of an answer.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 /// The first is served since Kubernetes 1.28, the second from 1.27 on where it is switched on.
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+const GROUP: &str = "authentication.k8s.io";
 
 /// Asks the cluster who the bearer of this token is.
 pub(crate) async fn who_am_i(cluster: &ClusterEntry, token: &Secret, environment: &Environment) -> Result<WhoAmI> {
-    let client = client(cluster, token, environment)?;
-    match tokio::time::timeout(TIME_LIMIT, review(&client, cluster, token)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(unreachable(cluster)
-            .cause(format!("no answer within {} s", TIME_LIMIT.as_secs()))
-            .hint("is a VPN or proxy needed to reach it? `HTTPS_PROXY` and the cluster's `proxy-url` are honoured")),
+    let api = ApiConnection::new(cluster, environment)?;
+    match self_subject_review(&api, &Credential::bearer(token.clone()), &Impersonation::default()).await? {
+        Review::Known(who) => Ok(who),
+        Review::Accepted(error) | Review::Refused(error) => Err(error),
     }
 }
 
-async fn review(client: &Client, cluster: &ClusterEntry, token: &Secret) -> Result<WhoAmI> {
+/// Asks the cluster whom it takes this credential for, impersonation included. An error means that
+/// it could not be asked.
+pub(crate) async fn self_subject_review(
+    api: &ApiConnection,
+    credential: &Credential,
+    impersonation: &Impersonation,
+) -> Result<Review> {
+    match tokio::time::timeout(TIME_LIMIT, review(api, credential, impersonation)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(unreachable(api.cluster())
+            .cause(format!("no answer within {} s", TIME_LIMIT.as_secs()))
+            .hint(VPN_OR_PROXY)),
+    }
+}
+
+async fn review(api: &ApiConnection, credential: &Credential, impersonation: &Impersonation) -> Result<Review> {
+    let cluster = api.cluster();
     for version in VERSIONS {
-        let (status, body) = post(client, cluster, version).await?;
+        let path = format!("/apis/{GROUP}/{version}/selfsubjectreviews");
+        let body = serde_json::json!({"apiVersion": format!("{GROUP}/{version}"), "kind": "SelfSubjectReview"});
+        let (status, body) = ask(api, credential, impersonation, Method::POST, &path, &body.to_string()).await?;
         match status {
             StatusCode::NOT_FOUND => {}
-            StatusCode::UNAUTHORIZED => return Err(unauthorized(cluster, token)),
-            status if status.is_success() => return user_info(cluster, &body),
+            StatusCode::UNAUTHORIZED => return Ok(Review::Refused(unauthorized(cluster, credential))),
+            StatusCode::FORBIDDEN if credential.is_anonymous() => return Ok(Review::Refused(anonymous(cluster))),
+            StatusCode::FORBIDDEN => return Ok(Review::Accepted(refused(cluster, status, &body))),
+            status if status.is_success() => return Ok(Review::Known(user_info(cluster, &body)?)),
             status => return Err(refused(cluster, status, &body)),
         }
     }
-    Err(Error::new(Kind::Other, format!("the cluster `{}` cannot say who one is", cluster.server))
-        .cause("it does not serve SelfSubjectReview, which came with Kubernetes 1.28")
-        .hint("`kubectl auth can-i --list` shows what the token may do"))
+    // Whoever is authenticated may ask for it, so it tells whether we are.
+    let (status, body) = ask(api, credential, impersonation, Method::GET, "/version", "").await?;
+    match status {
+        StatusCode::UNAUTHORIZED => Ok(Review::Refused(unauthorized(cluster, credential))),
+        status if status.is_server_error() => Err(refused(cluster, status, &body)),
+        _ => Ok(Review::Accepted(
+            Error::new(Kind::Other, format!("the cluster `{}` cannot say who one is", cluster.server))
+                .cause("it does not serve SelfSubjectReview, which came with Kubernetes 1.28")
+                .hint("`kubectl auth can-i --list` shows what the credential may do"),
+        )),
+    }
 }
 
-async fn post(client: &Client, cluster: &ClusterEntry, version: &str) -> Result<(StatusCode, Vec<u8>)> {
-    let group = "authentication.k8s.io";
-    let body = serde_json::json!({"apiVersion": format!("{group}/{version}"), "kind": "SelfSubjectReview"});
+async fn ask(
+    api: &ApiConnection,
+    credential: &Credential,
+    impersonation: &Impersonation,
+    method: Method,
+    path: &str,
+    body: &str,
+) -> Result<(StatusCode, Vec<u8>)> {
     let request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("/apis/{group}/{version}/selfsubjectreviews"))
+        .method(method)
+        .uri(path)
         .header("Content-Type", "application/json")
         .header("Accept", "application/json")
         .header("User-Agent", concat!("kubectl-headlamp/", env!("CARGO_PKG_VERSION")))
-        .body(Body::from(body.to_string().into_bytes()))
+        .body(if body.is_empty() { api_connection::empty() } else { api_connection::full(body.to_owned()) })
         .map_err(|error| Error::bug("cannot build a request to the cluster").caused_by(&error))?;
-    let response = client.send(request).await.map_err(|error| failed(cluster, &error))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
-    let body = body.map_err(|error| failed(cluster, error.as_ref()))?;
+    let answer = api.send(credential, impersonation, request).await?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await;
+    let body = body.map_err(|error| api.failed(error.as_ref()))?;
     Ok((status, body.to_bytes().to_vec()))
 }
 
@@ -109,9 +139,23 @@ fn user_info(cluster: &ClusterEntry, body: &[u8]) -> Result<WhoAmI> {
     }
 }
 
-/// 401: the token itself is refused. What stands in it says why, most of the time.
-fn unauthorized(cluster: &ClusterEntry, token: &Secret) -> Error {
-    let error = Error::new(Kind::Other, format!("the cluster `{}` does not accept the token", cluster.server));
+/// 401: the credential itself is refused. What stands in a token says why, most of the time.
+fn unauthorized(cluster: &ClusterEntry, credential: &Credential) -> Error {
+    let refused =
+        |what: &str| Error::new(Kind::Other, format!("the cluster `{}` does not accept the {what}", cluster.server));
+    let Some(token) = &credential.bearer else {
+        let certificate = credential.certificate.is_some();
+        return match (&credential.basic, certificate) {
+            (Some(_), _) => refused("user name and password")
+                .cause("401")
+                .hint("Kubernetes dropped passwords with 1.19: use a token or a client certificate"),
+            (None, true) => refused("client certificate")
+                .cause("401: it is not from the cluster's client CA, or has run out")
+                .hint("get a new kubeconfig from where this one came from"),
+            (None, false) => anonymous(cluster),
+        };
+    };
+    let error = refused("token");
     let Some(claims) = id_token::read_untrusted(token) else {
         return error
             .cause("401: the token is opaque, not a JWT")
@@ -129,6 +173,13 @@ fn unauthorized(cluster: &ClusterEntry, token: &Secret) -> Error {
         .hint("the API server's log says why it refused the token")
 }
 
+/// 401 or 403 where nothing was shown.
+fn anonymous(cluster: &ClusterEntry) -> Error {
+    Error::new(Kind::Other, format!("the cluster `{}` does not know who you are", cluster.server))
+        .cause("the kubeconfig's context names no user, or one without a credential")
+        .hint("choose a context that has a user: `kubectl config get-contexts`")
+}
+
 /// 403 and the rest: the server's own words.
 fn refused(cluster: &ClusterEntry, status: StatusCode, body: &[u8]) -> Error {
     #[derive(Deserialize)]
@@ -137,10 +188,11 @@ fn refused(cluster: &ClusterEntry, status: StatusCode, body: &[u8]) -> Error {
     }
     let server = &cluster.server;
     let error = match status {
-        StatusCode::FORBIDDEN => {
-            Error::new(Kind::Other, format!("the cluster `{server}` accepts the token, but does not say whose it is"))
-                .hint("give the user the ClusterRole `system:basic-user`, which may create selfsubjectreviews")
-        }
+        StatusCode::FORBIDDEN => Error::new(
+            Kind::Other,
+            format!("the cluster `{server}` accepts the credential, but does not say whose it is"),
+        )
+        .hint("give the user the ClusterRole `system:basic-user`, which may create selfsubjectreviews"),
         status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => unreachable(cluster),
         _ => Error::new(Kind::Other, format!("the cluster `{server}` does not answer who one is")),
     };
@@ -150,231 +202,78 @@ fn refused(cluster: &ClusterEntry, status: StatusCode, body: &[u8]) -> Error {
     }
 }
 
-fn unreachable(cluster: &ClusterEntry) -> Error {
-    Error::unreachable(format!("cannot reach the cluster `{}`", cluster.server))
-}
-
-/// kube, hyper and tower each wrap the cause in words of their own; the innermost says it.
-fn failed(cluster: &ClusterEntry, error: &(dyn Cause + 'static)) -> Error {
-    let chain: Vec<_> = std::iter::successors(Some(error), |error| (*error).source()).collect();
-    let innermost = chain.last().map(ToString::to_string).unwrap_or_default();
-    let told = unreachable(cluster).cause(innermost);
-    match chain.iter().find_map(|error| hint(*error)) {
-        Some(hint) => told.hint(hint),
-        None => told.hint("`kubectl cluster-info` shows whether kubectl can reach it"),
-    }
-}
-
-fn hint(error: &(dyn Cause + 'static)) -> Option<&'static str> {
-    let io = error.downcast_ref::<io::Error>();
-    let inner = io.and_then(io::Error::get_ref);
-    let tls = error.downcast_ref::<rustls::Error>().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
-    let text = error.to_string();
-    match (tls, io.map(io::Error::kind)) {
-        (Some(rustls::Error::InvalidCertificate(certificate)), _) => Some(certificate_hint(certificate)),
-        (Some(_), _) => Some("does the address of the cluster begin with `https:` where it should?"),
-        (None, Some(io::ErrorKind::ConnectionRefused)) => Some("nothing listens there: is the cluster running?"),
-        (None, _) if text.contains("dns error") => {
-            Some("the name is unknown here: is a VPN needed to reach the cluster?")
-        }
-        (None, _) if text.contains("tunnel") || text.contains("SOCKS") => Some(
-            "the proxy did not let the connection through: see the cluster's `proxy-url`, `HTTPS_PROXY` and `NO_PROXY`",
-        ),
-        _ => None,
-    }
-}
-
-fn certificate_hint(error: &CertificateError) -> &'static str {
-    match error {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "the API server's certificate is not from the CA in the kubeconfig's cluster entry: get a new kubeconfig if the cluster was made anew"
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the API server's certificate has run out, or this machine's clock is wrong: `date` shows it"
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "this machine's clock is wrong: `date` shows it"
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "the API server's certificate is for another name: the cluster entry's `tls-server-name` can say which"
-        }
-        _ => {
-            "`certificate-authority` in the kubeconfig's cluster entry must be the CA, not the server's own certificate"
-        }
-    }
-}
-
-fn client(cluster: &ClusterEntry, token: &Secret, environment: &Environment) -> Result<Client> {
-    // Two libraries below look for the process's provider when they are given none.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    if HeaderValue::from_str(token.expose()).is_err() {
-        return Err(Error::new(Kind::Other, "the token cannot be sent: it has characters that no token has"));
-    }
-    let server = server(cluster)?;
-    let proxy = proxy(&server, cluster.proxy_url.as_deref(), environment)?;
-    let mut config = Config::new(uri(server.as_str())?);
-    config.root_cert = authorities(cluster)?;
-    config.accept_invalid_certs = cluster.insecure_skip_tls_verify;
-    config.tls_server_name.clone_from(&cluster.tls_server_name);
-    config.proxy_url = proxy;
-    config.connect_timeout = Some(CONNECT_LIMIT);
-    config.default_retry = false;
-    config.auth_info.token = Some(token.expose().into());
-    Client::try_from(config).map_err(|error| {
-        Error::settings(format!("the cluster entry `{}` cannot be used", cluster.name)).caused_by(&error)
-    })
-}
-
-/// The server's address; without a scheme it is http, as for kubectl.
-fn server(cluster: &ClusterEntry) -> Result<Url> {
-    let server = &cluster.server;
-    let text = if server.contains("://") { server.clone() } else { format!("http://{server}") };
-    let wrong = || Error::settings(format!("the cluster entry `{}` has no usable `server`: `{server}`", cluster.name));
-    let url = Url::parse(&text).map_err(|error| wrong().caused_by(&error))?;
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(wrong().cause("the token would travel unencrypted").hint("write it with `https://`")),
-        _ => Err(wrong().hint("write it with `https://`")),
-    }
-}
-
-fn uri(text: &str) -> Result<Uri> {
-    text.parse().map_err(|error: http::uri::InvalidUri| Error::settings("not an address").caused_by(&error))
-}
-
-/// The entry's CAs in DER; none: the system's hold.
-fn authorities(cluster: &ClusterEntry) -> Result<Option<Vec<Vec<u8>>>> {
-    let unusable =
-        |field: &str| Error::settings(format!("`{field}` of the cluster entry `{}` is no use", cluster.name));
-    let (field, pem) = match &cluster.certificate_authority {
-        None => return Ok(None),
-        Some(CertificateAuthority::Data(data)) => {
-            let field = "certificate-authority-data";
-            let pem = base64::engine::general_purpose::STANDARD.decode(data.trim());
-            (field, pem.map_err(|error| unusable(field).cause("it is not base64").caused_by(&error))?)
-        }
-        Some(CertificateAuthority::File(path)) => {
-            let field = "certificate-authority";
-            let pem = std::fs::read(path);
-            (field, pem.map_err(|error| unusable(field).cause(path.display()).caused_by(&error))?)
-        }
-    };
-    let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => {
-            Ok(Some(certificates.iter().map(|certificate| certificate.to_vec()).collect()))
-        }
-        _ => Err(unusable(field).cause("it holds no certificate in PEM format")),
-    }
-}
-
-/// The proxy that kubectl would use: the entry's, else the environment's.
-fn proxy(server: &Url, configured: Option<&str>, environment: &Environment) -> Result<Option<Uri>> {
-    let proxy = match configured {
-        Some(text) => Some(Proxy::named("`proxy-url`", text)?),
-        None => Proxies::of(environment).on_the_way_to(server)?,
-    };
-    // kube knows one name for both; names are resolved by the proxy under either.
-    let text = proxy.map(|proxy| String::from(proxy.url_with_password()).replacen("socks5h://", "socks5://", 1));
-    text.map(|text| text.parse().map_err(|_| Error::settings("the address of the proxy cannot be used"))).transpose()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
-    fn chosen(server: &str, configured: Option<&str>, variables: &[(&str, &str)]) -> Option<String> {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let environment = Environment::default().overlaid(variables);
-        let proxy = proxy(&Url::parse(server).unwrap(), configured, &environment);
-        proxy.unwrap_or_else(|error| panic!("{error}")).map(|uri| uri.to_string())
-    }
-
-    #[test]
-    fn the_clusters_own_proxy_comes_before_the_environments() {
-        let http = ("HTTPS_PROXY", "http://p:3128");
-        let used = Some("http://p:3128/".to_owned());
-        for (server, configured, variables, expected) in [
-            ("https://api.example", None, &[][..], None),
-            ("https://api.example", None, &[http], used.clone()),
-            ("https://api.example", None, &[http, ("NO_PROXY", "example")], None),
-            ("https://api.example", Some("socks5h://s:1080"), &[http], Some("socks5://s:1080/".into())),
-            ("https://localhost:6443", None, &[http], None),
-            ("https://localhost:6443", Some("http://p:3128"), &[], used),
-        ] {
-            assert_eq!(chosen(server, configured, variables), expected, "{server} {configured:?} {variables:?}");
-        }
-    }
-
-    #[test]
-    fn a_proxy_that_is_none_is_named_without_its_password() {
-        let server = Url::parse("https://api.example").unwrap();
-        let error = proxy(&server, Some("ftp://me:hunter2@p"), &Environment::default()).unwrap_err();
-        assert!(error.to_string().contains("`proxy-url`") && !error.to_string().contains("hunter2"), "{error}");
-    }
-
-    #[test]
-    fn a_server_needs_https_except_on_this_machine() {
-        for (text, expected) in [
-            ("https://api.example:6443/k8s/c", true),
-            ("http://127.0.0.1:8080", true),
-            ("localhost:8080", true),
-            ("http://api.example", false),
-            ("api.example:8080", false),
-            ("unix:///run/api", false),
-            ("", false),
-        ] {
-            let cluster = ClusterEntry { server: text.into(), ..ClusterEntry::default() };
-            assert_eq!(server(&cluster).is_ok(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_certificate_authority_that_is_none_is_a_settings_error() {
-        for authority in [
-            CertificateAuthority::Data("not base64!".into()),
-            CertificateAuthority::Data("QUJD".into()),
-            CertificateAuthority::File("/nonexistent/ca.pem".into()),
-        ] {
-            let cluster = ClusterEntry { certificate_authority: Some(authority), ..ClusterEntry::default() };
-            assert_eq!(authorities(&cluster).unwrap_err().kind(), Kind::Settings);
-        }
-    }
-
-    /// Asks a server that gives these answers, one connection each, and tells what it was sent.
-    fn ask(answers: &'static [&'static str]) -> (Result<WhoAmI>, Vec<String>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let cluster = ClusterEntry {
-                name: "test".into(),
-                server: format!("http://{}/base", listener.local_addr().unwrap()),
-                ..ClusterEntry::default()
-            };
-            let served = tokio::spawn(async move {
-                let mut requests = Vec::new();
-                for answer in answers {
-                    let (mut stream, _) = listener.accept().await.unwrap();
-                    let mut bytes = vec![0; 4096];
-                    let mut request = String::new();
-                    while !request.contains("SelfSubjectReview\"}") {
-                        let count = stream.read(&mut bytes).await.unwrap();
-                        request += &String::from_utf8_lossy(bytes.get(..count).unwrap());
-                    }
-                    requests.push(request);
-                    stream.write_all(answer.as_bytes()).await.unwrap();
+    /// A server that gives these answers, one connection each, and what it is sent.
+    async fn answering(answers: &'static [&'static str]) -> (ClusterEntry, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}/base", listener.local_addr().unwrap());
+        let whole = |request: &str| {
+            request.ends_with(if request.starts_with("GET ") { "\r\n\r\n" } else { "SelfSubjectReview\"}" })
+        };
+        let sent = tokio::spawn(async move {
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut bytes = vec![0; 4096];
+                let mut request = String::new();
+                while !whole(&request) {
+                    let count = stream.read(&mut bytes).await.unwrap();
+                    request += &String::from_utf8_lossy(bytes.get(..count).unwrap());
                 }
-                requests
-            });
+                requests.push(request);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            requests
+        });
+        (ClusterEntry { name: "test".into(), server, ..ClusterEntry::default() }, sent)
+    }
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    }
+
+    fn ask(answers: &'static [&'static str]) -> (Result<WhoAmI>, Vec<String>) {
+        block_on(async {
+            let (cluster, sent) = answering(answers).await;
             let answer = who_am_i(&cluster, &Secret::new("opaque-token"), &Environment::default()).await;
-            (answer, served.await.unwrap())
+            (answer, sent.await.unwrap())
         })
+    }
+
+    #[test]
+    fn a_credential_that_is_refused_is_told_from_one_whose_owner_is_not_named() {
+        const FORBIDDEN: &[&str] = &["HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n{}"];
+        const UNAUTHORIZED: &[&str] = &["HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n{}"];
+        let review = |answers, credential: Credential| {
+            block_on(async {
+                let (cluster, _) = answering(answers).await;
+                let api = ApiConnection::new(&cluster, &Environment::default()).unwrap();
+                self_subject_review(&api, &credential, &Impersonation::default()).await.unwrap()
+            })
+        };
+        let basic = Credential { basic: Some(("jane".into(), Secret::new("hunter2"))), ..Credential::default() };
+        for (answers, credential, refused, words) in [
+            (FORBIDDEN, Credential::bearer(Secret::new("hunter2")), false, "accepts the credential"),
+            (FORBIDDEN, Credential::default(), true, "does not know who you are"),
+            (UNAUTHORIZED, Credential::default(), true, "does not know who you are"),
+            (UNAUTHORIZED, basic, true, "dropped passwords"),
+        ] {
+            match (review(answers, credential), refused) {
+                (Review::Refused(error), true) | (Review::Accepted(error), false) => {
+                    assert!(error.to_string().contains(words) && !error.to_string().contains("hunter2"), "{error}");
+                }
+                (other, _) => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
@@ -410,7 +309,8 @@ mod tests {
                 "403: User \"jane\" cannot",
             ),
             (&["HTTP/1.1 503 Busy\r\nconnection: close\r\n\r\noops"], Kind::Unreachable, "503"),
-            (&[GONE, GONE], Kind::Other, "1.28"),
+            (&[GONE, GONE, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}"], Kind::Other, "1.28"),
+            (&[GONE, GONE, "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n{}"], Kind::Other, "does not accept"),
             (&["HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n<html>"], Kind::Other, "address of an API server"),
         ] {
             let error = ask(answers).0.unwrap_err();
@@ -422,9 +322,8 @@ mod tests {
 
     #[test]
     fn a_closed_port_is_unreachable_with_its_own_hint() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let cluster = ClusterEntry { server: "https://127.0.0.1:1".into(), ..ClusterEntry::default() };
-        let error = runtime.block_on(who_am_i(&cluster, &Secret::new("t"), &Environment::default())).unwrap_err();
+        let error = block_on(who_am_i(&cluster, &Secret::new("t"), &Environment::default())).unwrap_err();
         assert_eq!(error.kind(), Kind::Unreachable);
         assert_eq!(error.hints(), ["nothing listens there: is the cluster running?"]);
     }

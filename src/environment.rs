@@ -35,6 +35,11 @@ impl Environment {
             .filter_map(move |(name, value)| Some((name.to_str()?.strip_prefix(prefix)?, value.as_os_str())))
     }
 
+    /// Everything, for a child.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+    }
+
     /// This environment with the variables of an exec entry laid over it.
     pub(crate) fn overlaid(&self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut all = self.0.clone();

@@ -15,6 +15,8 @@ use kube::config::{AuthInfo, Cluster, Context};
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::kubeconfig_flags::Overrides;
+use crate::kubeconfig_user::{Target, UserEntry, legacy_provider};
 
 /// Which entry of the kubeconfig is meant, in kubectl's own words.
 #[derive(Args, Clone, Debug, Default)]
@@ -148,6 +150,9 @@ pub(crate) struct ClusterEntry {
     pub(crate) insecure_skip_tls_verify: bool,
     pub(crate) tls_server_name: Option<String>,
     pub(crate) proxy_url: Option<String>,
+    pub(crate) disable_compression: bool,
+    /// What the entry says to exec plugins that ask for the cluster (`provideClusterInfo`).
+    pub(crate) exec_config: Option<serde_json::Value>,
 }
 
 /// The CAs that the API server's certificate comes from.
@@ -302,6 +307,65 @@ impl Kubeconfig {
         })
     }
 
+    /// The cluster and the user that kubectl would choose, with its flags laid over them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
+    pub(crate) fn target(&self, selection: &Selection, overrides: &Overrides) -> Result<Target> {
+        let context = self.context(selection)?;
+        let entry = self.cluster(selection, context)?;
+        if entry.is_none() && overrides.server.is_none() {
+            return Err(self.no_cluster(context));
+        }
+        let cluster = overrides.over_cluster(entry.unwrap_or_default());
+        if cluster.server.is_empty() {
+            return Err(Error::settings(format!("the cluster entry `{}` has no `server`", cluster.name))
+                .hint("name it with `--server https://<host>:<port>`"));
+        }
+        let namespace = context.and_then(|context| context.value.namespace.clone());
+        let namespace = overrides.namespace.clone().or(namespace).filter(|namespace| !namespace.is_empty());
+        let name = context.map(|context| context.name.clone());
+        let user = overrides.over_user(self.user_entry(selection, context, &cluster, overrides)?)?;
+        Ok(Target { context: name, cluster, user, namespace })
+    }
+
+    /// A user that was named must be there; one that a context names need not be where a token is
+    /// given.
+    fn user_entry(
+        &self,
+        selection: &Selection,
+        context: Option<&Named<Context>>,
+        cluster: &ClusterEntry,
+        overrides: &Overrides,
+    ) -> Result<UserEntry> {
+        let of_context = context.and_then(|context| context.value.user.as_deref());
+        let Some(name) = selection.user.or(of_context).filter(|name| !name.is_empty()) else {
+            return Ok(UserEntry::anonymous());
+        };
+        match self.users.iter().find(|user| user.name == name) {
+            Some(user) => {
+                let exec = exec_user(user, context.map(|context| context.name.clone()), Some(cluster.clone()));
+                UserEntry::of(name, &user.file, &user.value, exec)
+            }
+            None if selection.user.is_none() && overrides.token.is_some() => Ok(UserEntry::anonymous()),
+            None => Err(self.unknown("user", name)),
+        }
+    }
+
+    fn no_cluster(&self, context: Option<&Named<Context>>) -> Error {
+        if let Some(context) = context {
+            return self
+                .unknown("cluster", &context.value.cluster)
+                .cause(format!("the context `{}` names it", context.name));
+        }
+        let error = Error::settings("no cluster is chosen");
+        if self.contexts.is_empty() {
+            return error
+                .cause("there is no kubeconfig with a context (a pod's own service account is not used)")
+                .hint("set `KUBECONFIG`, or name the cluster: `--server <url> --token <token>`");
+        }
+        let known: Vec<&str> = self.contexts.iter().map(|context| context.name.as_str()).collect();
+        error.cause("no context is current").hint(format!("name one with `--context`: {}", listed(&known)))
+    }
+
     /// Every user whose exec entry runs this program or int128's kubelogin, in the files' order.
     pub(crate) fn exec_users(&self) -> Vec<ExecUser> {
         self.users
@@ -363,7 +427,7 @@ fn append<T: Default>(all: &mut Vec<Named<T>>, name: String, value: Option<T>, f
 }
 
 /// A path that a kubeconfig file names: relative to the file's folder.
-fn beside(file: &Path, path: &str) -> PathBuf {
+pub(crate) fn beside(file: &Path, path: &str) -> PathBuf {
     file.parent().map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
 }
 
@@ -382,8 +446,18 @@ fn cluster_entry(named: &Named<Cluster>) -> ClusterEntry {
         insecure_skip_tls_verify: cluster.insecure_skip_tls_verify.unwrap_or_default(),
         tls_server_name: given(cluster.tls_server_name),
         proxy_url: given(cluster.proxy_url),
+        disable_compression: cluster.disable_compression.unwrap_or_default(),
+        exec_config: cluster
+            .extensions
+            .into_iter()
+            .flatten()
+            .find(|extension| extension.name == EXEC_EXTENSION)
+            .map(|extension| extension.extension),
     }
 }
+
+/// The name of a cluster's extension that exec plugins are handed (KEP-541).
+const EXEC_EXTENSION: &str = "client.authentication.k8s.io/exec";
 
 fn exec_user(named: &Named<AuthInfo>, context: Option<String>, cluster: Option<ClusterEntry>) -> Option<ExecUser> {
     let exec = named.value.exec.clone()?;
@@ -434,7 +508,7 @@ fn program(command: &str, mut arguments: Vec<String>) -> (Program, Vec<String>) 
 /// How a user without an exec entry signs in.
 fn way(user: &AuthInfo) -> String {
     if let Some(provider) = &user.auth_provider {
-        return format!("the legacy auth provider `{}`, which kubectl dropped", provider.name);
+        return legacy_provider(&provider.name);
     }
     let certificate = user.client_certificate.is_some() || user.client_certificate_data.is_some();
     let way = match user {

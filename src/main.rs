@@ -35,6 +35,8 @@
 //! The callback listener is hyper's and not `tiny_http`'s: there a connection that is reset while
 //! its request is read aborts the process, and idle ones end the accept loop for good.
 
+mod api_connection;
+mod api_proxy;
 mod api_server;
 mod authorization_response;
 mod browser;
@@ -49,17 +51,24 @@ mod cli;
 mod clock;
 mod commands;
 mod configured;
+mod credential;
+mod credential_source;
 mod device_code;
+mod dialer;
 mod entra;
 mod environment;
 mod error;
 mod exec_credential;
+mod exec_plugin;
 mod http;
+mod http2_pool;
 mod http_client;
 mod http_fault;
 mod id_token;
 mod json_object;
 mod kubeconfig;
+mod kubeconfig_flags;
+mod kubeconfig_user;
 mod kubelogin;
 mod loopback;
 mod oidc;
@@ -71,12 +80,14 @@ mod provider_metadata;
 mod proxy;
 mod refusal;
 mod rejection;
+mod resolver;
 mod secret;
 mod session;
 mod settings;
 mod sign_in;
 mod signing_key;
 mod terminal;
+mod tls;
 mod token_reply;
 mod token_source;
 mod ui;

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kubeconfig_user::{BearerSource, CertificateSource, Impersonation, InteractiveMode, Pem};
+use crate::secret::Secret;
 
 const TEAM: &str = "
 apiVersion: v1
@@ -133,6 +135,170 @@ fn only_our_and_kubelogins_entries_are_listed() {
     assert_eq!(users.len(), 1);
     assert_eq!((users[0].name.as_str(), users[0].context.as_deref()), ("oidc", Some("dev")));
     assert_eq!(team().contexts_of("oidc"), ["dev", "production"]);
+}
+
+/// What a user of this YAML comes to, in a kubeconfig `/k/config`.
+fn target_of(user: &str, overrides: &Overrides) -> Result<Target> {
+    let text = format!(
+        "current-context: c
+contexts: [{{name: c, context: {{cluster: k, user: u, namespace: team}}}}]
+clusters:
+- name: k
+  cluster:
+    server: https://k.example
+    disable-compression: true
+    extensions: [{{name: client.authentication.k8s.io/exec, extension: {{audience: k}}}}]
+users: [{{name: u, user: {user}}}]"
+    );
+    let mut kubeconfig = Kubeconfig::default();
+    kubeconfig.add(&text, Path::new("/k/config")).unwrap();
+    kubeconfig.target(&Selection::default(), overrides)
+}
+
+fn user_of(user: &str) -> UserEntry {
+    target_of(user, &Overrides::default()).unwrap_or_else(|error| panic!("{error}")).user
+}
+
+fn told(bearer: &BearerSource) -> String {
+    match bearer {
+        BearerSource::None => "none".to_owned(),
+        BearerSource::Token(token) => format!("token {}", token.expose()),
+        BearerSource::File(path) => format!("file {}", path.display()),
+        BearerSource::Basic { username, password } => format!("basic {username}:{}", password.expose()),
+        BearerSource::Headlamp(user) => format!("ours {}", user.arguments.join(" ")),
+        BearerSource::Plugin(plugin) => format!("plugin {}", plugin.command),
+        BearerSource::Unsupported(way) => format!("unsupported {way}"),
+    }
+}
+
+#[test]
+fn each_way_to_be_somebody_is_found_and_the_entrys_own_wins_over_its_program() {
+    const EXEC: &str = "exec: {apiVersion: client.authentication.k8s.io/v1, command: aws}";
+    for (user, expected) in [
+        ("{}", "none"),
+        ("{token: t}", "token t"),
+        ("{tokenFile: run/token}", "file /k/run/token"),
+        ("{token: t, tokenFile: /run/token}", "file /run/token"),
+        ("{token: '', tokenFile: ''}", "none"),
+        ("{username: jane, password: p}", "basic jane:p"),
+        ("{exec: {command: kubectl-headlamp, args: [get-token, -v]}}", "ours get-token -v"),
+        (
+            "{exec: {command: kubectl, args: [oidc-login, get-token, --oidc-client-id=a]}}",
+            "ours get-token --oidc-client-id=a",
+        ),
+        (&format!("{{{EXEC}}}"), "plugin aws"),
+        (&format!("{{token: t, {EXEC}}}"), "token t"),
+        (&format!("{{client-certificate-data: QQ==, client-key-data: QQ==, {EXEC}}}"), "none"),
+        ("{auth-provider: {name: azure}}", "unsupported the legacy auth provider `azure`, which kubectl dropped"),
+        (&format!("{{auth-provider: {{name: azure}}, {EXEC}}}"), "plugin aws"),
+    ] {
+        assert_eq!(told(&user_of(user).bearer), expected, "{user}");
+    }
+}
+
+#[test]
+fn an_exec_entry_of_another_program_is_read_whole() {
+    let user = user_of(
+        "{exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: ./bin/plugin, args: [a, b], env: [{name: A, value: b}],
+          interactiveMode: Always, provideClusterInfo: true, installHint: brew install plugin}}",
+    );
+    let BearerSource::Plugin(plugin) = user.bearer else { panic!("another source") };
+    assert_eq!((plugin.command.as_str(), plugin.folder.as_path()), ("./bin/plugin", Path::new("/k")));
+    assert_eq!(
+        (plugin.arguments, plugin.variables),
+        (vec!["a".to_owned(), "b".into()], vec![("A".to_owned(), "b".to_owned())])
+    );
+    assert_eq!(
+        (plugin.api_version.as_str(), plugin.interactive_mode),
+        ("client.authentication.k8s.io/v1beta1", InteractiveMode::Always)
+    );
+    assert_eq!((plugin.provide_cluster_info, plugin.install_hint.as_deref()), (true, Some("brew install plugin")));
+}
+
+#[test]
+fn a_client_certificate_comes_from_data_or_from_files_beside_the_kubeconfig() {
+    let source = |user| user_of(user).certificate.map(|CertificateSource { certificate, key }| (certificate, key));
+    let data = |text: &str| Pem::Data(Secret::new(text));
+    assert_eq!(source("{token: t}"), None);
+    assert_eq!(source("{client-certificate-data: QQ==, client-key-data: Qg==}"), Some((data("QQ=="), data("Qg=="))));
+    let files = Some((Pem::File("/k/me.crt".into()), Pem::File("/keys/me".into())));
+    assert_eq!(source("{client-certificate: me.crt, client-key: /keys/me}"), files);
+    assert_eq!(
+        source("{client-certificate: me.crt, client-key-data: Qg==, token: t}"),
+        Some((Pem::File("/k/me.crt".into()), data("Qg==")))
+    );
+}
+
+#[test]
+fn a_user_that_kubectl_would_refuse_is_named_without_its_secrets() {
+    for user in [
+        "{token: hunter2, username: jane}",
+        "{client-certificate-data: hunter2}",
+        "{exec: {command: aws, args: [hunter2]}}",
+        "{exec: {apiVersion: client.authentication.k8s.io/v1, env: [{name: A, value: hunter2}]}}",
+        "{token: hunter2, as-groups: [dev]}",
+        "{token: hunter2, as-uid: '7'}",
+    ] {
+        let error = target_of(user, &Overrides::default()).err().unwrap();
+        assert_eq!(error.kind(), crate::error::Kind::Settings, "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn the_target_holds_what_the_context_says_with_the_flags_over_it() {
+    let user = "{token: t, as: jane, as-groups: [dev], as-user-extra: {scopes: [view]}}";
+    let plain = target_of(user, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((plain.context.as_deref(), plain.namespace.as_deref()), (Some("c"), Some("team")));
+    assert_eq!((plain.cluster.server.as_str(), plain.cluster.disable_compression), ("https://k.example", true));
+    assert_eq!(plain.cluster.exec_config, Some(serde_json::json!({"audience": "k"})));
+    assert_eq!((plain.user.name.as_deref(), plain.user.file.as_deref()), (Some("u"), Some(Path::new("/k/config"))));
+    let Impersonation { user: who, groups, extra, .. } = plain.user.impersonate;
+    assert_eq!((who.as_deref(), groups.as_slice()), (Some("jane"), &["dev".to_owned()][..]));
+    assert_eq!(extra.into_iter().collect::<Vec<_>>(), [("scopes".to_owned(), vec!["view".to_owned()])]);
+    let overrides = Overrides {
+        server: Some("https://other.example".into()),
+        token: Some(Secret::new("flag")),
+        namespace: Some("mine".into()),
+        impersonate: Impersonation { user: Some("joe".into()), ..Impersonation::default() },
+        ..Overrides::default()
+    };
+    let over =
+        target_of("{tokenFile: f, as: jane, as-groups: [dev]}", &overrides).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((over.cluster.server.as_str(), over.namespace.as_deref()), ("https://other.example", Some("mine")));
+    assert_eq!(told(&over.user.bearer), "token flag");
+    assert_eq!(
+        (over.user.impersonate.user.as_deref(), over.user.impersonate.groups.as_slice()),
+        (Some("joe"), &["dev".to_owned()][..])
+    );
+}
+
+#[test]
+fn flags_alone_are_enough_and_without_a_cluster_it_is_said_what_to_do() {
+    let nothing = Kubeconfig::default();
+    let overrides =
+        Overrides { server: Some("https://a.example".into()), token: Some(Secret::new("t")), ..Overrides::default() };
+    let target = nothing.target(&Selection::default(), &overrides).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((target.context, target.namespace, target.cluster.name.as_str()), (None, None, "https://a.example"));
+    let refusal = |kubeconfig: &Kubeconfig, selection: &Selection| {
+        kubeconfig.target(selection, &Overrides::default()).err().unwrap()
+    };
+    let none = refusal(&nothing, &Selection::default());
+    assert!(none.to_string().contains("service account") && none.to_string().contains("KUBECONFIG"), "{none}");
+    let mut kubeconfig = team();
+    let dangling = Selection { context: Some("dangling"), ..Selection::default() };
+    let gone = refusal(&kubeconfig, &dangling);
+    assert!(
+        gone.message().starts_with("no cluster `gone`") && gone.causes() == ["the context `dangling` names it"],
+        "{gone}"
+    );
+    let token = kubeconfig.target(&dangling, &overrides).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(told(&token.user.bearer), "token t");
+    let nobody =
+        kubeconfig.target(&Selection { context: Some("nobody"), ..Selection::default() }, &Overrides::default());
+    assert_eq!(nobody.map(|target| told(&target.user.bearer)).ok().as_deref(), Some("none"));
+    kubeconfig.current = None;
+    assert!(refusal(&kubeconfig, &Selection::default()).hints().concat().contains("`dev`, `production`"));
 }
 
 #[test]

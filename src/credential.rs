@@ -1,0 +1,228 @@
+//! The credential of a kubeconfig's user, whatever kind it is: handed out while it is good, renewed
+//! before it ends, renewed when the cluster refuses it, by one at a time.
+//!
+//! A renewal is a task of its own: whoever asked for it may go away. Those who wait share what
+//! comes of it, and a failure is not tried again at once. Nobody is asked anything by our own
+//! sign-in unless [`Credentials::sign_in`] is called; another exec plugin asks whenever it likes,
+//! as it does under kubectl.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+pub(crate) use crate::api_connection::Credential;
+use crate::clock::Clock;
+pub(crate) use crate::credential_source::StepAside;
+use crate::credential_source::{Source, Surroundings, Why};
+use crate::error::{Error, Kind, Result};
+use crate::kubeconfig_user::Target;
+
+/// The credential of one user at one cluster. Copies share it.
+#[derive(Clone)]
+pub(crate) struct Credentials(Arc<Shared>);
+
+struct Shared {
+    source: Source,
+    clock: Clock,
+    held: Mutex<Option<Held>>,
+    /// Held by whoever renews.
+    history: tokio::sync::Mutex<History>,
+    /// How many renewals have ended, well or not.
+    ended: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Held {
+    credential: Credential,
+    /// When it is to be renewed; `None`: not before it is refused.
+    due: Option<Timestamp>,
+}
+
+impl Held {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.due.is_none_or(|due| now < due)
+    }
+}
+
+/// What became of the renewals so far.
+#[derive(Default)]
+struct History {
+    last: Option<(Why, Result<Credential>)>,
+    failures: u32,
+    /// No further one before this, unless a person asks for it.
+    quiet_until: Option<Timestamp>,
+    /// The credential that was obtained because another one was refused, and when.
+    after_refusal: Option<(u64, Timestamp)>,
+}
+
+impl Credentials {
+    /// Nothing is read or run yet. `step_aside` is called before another program gets the terminal.
+    pub(crate) fn new(target: &Target, surroundings: Surroundings, step_aside: StepAside) -> Result<Self> {
+        Ok(Self(Arc::new(Shared {
+            clock: surroundings.clock,
+            source: Source::new(target, surroundings, step_aside)?,
+            held: Mutex::default(),
+            history: tokio::sync::Mutex::default(),
+            ended: AtomicU64::new(0),
+        })))
+    }
+
+    /// A credential that is good as far as is known. One that ends soon is handed out once more
+    /// while it is renewed in the background. An error of kind [`Kind::SignInNeeded`]: a person has
+    /// to sign in first.
+    pub(crate) async fn current(&self) -> Result<Credential> {
+        let shared = &self.0;
+        let now = shared.clock.now();
+        let Some(held) = shared.held() else { return shared.renewal(Why::Due).await };
+        if held.is_fresh(now) {
+            return Ok(held.credential);
+        }
+        if held.credential.expires.is_some_and(|expires| expires <= now) {
+            return shared.renewal(Why::Due).await;
+        }
+        if shared.source.is_quick() {
+            return Ok(shared.renewal(Why::Due).await.unwrap_or(held.credential));
+        }
+        if shared.history.try_lock().is_ok() {
+            drop(shared.spawn(Why::Due));
+        }
+        Ok(held.credential)
+    }
+
+    /// Another credential than the one that the cluster has just refused (401).
+    pub(crate) async fn renewed(&self, refused: &Credential) -> Result<Credential> {
+        self.0.renewal(Why::Refused(refused.serial)).await
+    }
+
+    /// A credential by whatever it takes; a person may be asked.
+    pub(crate) async fn sign_in(&self) -> Result<Credential> {
+        self.0.renewal(Why::Asked).await
+    }
+
+    /// Whether [`Credentials::sign_in`] can come to anything.
+    pub(crate) fn can_sign_in(&self) -> bool {
+        self.0.source.can_sign_in()
+    }
+}
+
+impl Shared {
+    fn held(&self) -> Option<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn renewal(self: &Arc<Self>, why: Why) -> Result<Credential> {
+        self.spawn(why).await.unwrap_or_else(|_| Err(Error::bug("renewing the credential ended without a result")))
+    }
+
+    fn spawn(self: &Arc<Self>, why: Why) -> tokio::task::JoinHandle<Result<Credential>> {
+        let (shared, before) = (self.clone(), self.ended.load(Ordering::SeqCst));
+        tokio::spawn(async move { shared.renew(why, before).await })
+    }
+
+    /// `before` is how many renewals had ended when this one was wished for.
+    async fn renew(&self, why: Why, before: u64) -> Result<Credential> {
+        let mut history = self.history.lock().await;
+        let now = self.clock.now();
+        let held = self.held();
+        if let Some(result) = history.answers(why, self.ended.load(Ordering::SeqCst) > before, held.as_ref(), now) {
+            return result;
+        }
+        let held = held.map(|held| held.credential);
+        let serial = held.as_ref().map_or(0, |held| held.serial) + 1;
+        let result = match self.source.obtain(why, held.as_ref()).await {
+            Ok(obtained)
+                if matches!(why, Why::Refused(_)) && held.is_some_and(|held| held.same_as(&obtained.credential)) =>
+            {
+                Err(self.source.refused())
+            }
+            Ok(obtained) => {
+                let now = self.clock.now();
+                let due = match obtained.look_again {
+                    Some(span) => now.saturating_add(span).ok(),
+                    None => obtained.ends.map(|ends| due(ends, now)),
+                };
+                Ok(self.hold(Credential { serial, ..obtained.credential }, due))
+            }
+            Err(error) => Err(error),
+        };
+        history.note(why, &result, self.source.longest_pause(), self.clock.now());
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        result
+    }
+
+    /// The same credential keeps its serial: it was only looked at again.
+    fn hold(&self, mut credential: Credential, due: Option<Timestamp>) -> Credential {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = held.as_ref().filter(|held| held.credential.same_as(&credential)) {
+            credential.serial = held.credential.serial;
+        }
+        *held = Some(Held { credential: credential.clone(), due });
+        credential
+    }
+}
+
+impl History {
+    /// What there is to say without a renewal: somebody else's, a pause, or a cluster that refuses
+    /// whatever it is shown.
+    fn answers(&self, why: Why, meanwhile: bool, held: Option<&Held>, now: Timestamp) -> Option<Result<Credential>> {
+        match (&self.last, held) {
+            (Some((_, Ok(credential))), _) if meanwhile && why != Why::Refused(credential.serial) => {
+                return Some(Ok(credential.clone()));
+            }
+            (Some((whose, Err(error))), _) if meanwhile && (why != Why::Asked || *whose == Why::Asked) => {
+                return Some(Err(error.clone()));
+            }
+            (_, Some(held)) if matches!(why, Why::Refused(serial) if serial < held.credential.serial) => {
+                return Some(Ok(held.credential.clone()));
+            }
+            (_, Some(held)) if why == Why::Due && held.is_fresh(now) => return Some(Ok(held.credential.clone())),
+            _ => {}
+        }
+        if let Some((_, Err(error))) = self.last.as_ref().filter(|_| why != Why::Asked)
+            && self.quiet_until.is_some_and(|until| now < until)
+        {
+            return Some(Err(error.clone()));
+        }
+        let (serial, at) = self.after_refusal?;
+        let refused_again = why == Why::Refused(serial) && now.duration_since(at) < REFUSAL_PAUSE;
+        refused_again.then(|| {
+            Err(Error::new(Kind::Other, "the cluster refuses even a credential that was just renewed")
+                .hint("`kubectl auth whoami` shows what it makes of it"))
+        })
+    }
+
+    fn note(&mut self, why: Why, result: &Result<Credential>, longest: SignedDuration, now: Timestamp) {
+        if let Ok(credential) = result {
+            (self.failures, self.quiet_until) = (0, None);
+            if matches!(why, Why::Refused(_)) {
+                self.after_refusal = Some((credential.serial, now));
+            }
+        } else {
+            let pause = SignedDuration::from_secs(1 << self.failures.min(10)).min(longest);
+            self.failures += 1;
+            self.quiet_until = now.saturating_add(pause).ok();
+        }
+        self.last = Some((why, result.clone()));
+    }
+}
+
+/// When a credential with this end is to be renewed: a minute before, but not in the first half of
+/// its life, and not over and over.
+fn due(ends: Timestamp, now: Timestamp) -> Timestamp {
+    let margin = (ends.duration_since(now) / 2).clamp(SignedDuration::ZERO, LONGEST_MARGIN);
+    let due = ends.saturating_sub(margin).unwrap_or(ends);
+    due.max(now.saturating_add(SHORTEST_LIFE).unwrap_or(now))
+}
+
+const LONGEST_MARGIN: SignedDuration = SignedDuration::from_secs(60);
+/// A credential that has ended when it comes is shown to the cluster all the same.
+const SHORTEST_LIFE: SignedDuration = SignedDuration::from_secs(5);
+/// A cluster that refuses a renewed credential will refuse the next one too; but one that has just
+/// been started refuses everybody for some seconds.
+const REFUSAL_PAUSE: SignedDuration = SignedDuration::from_secs(15);
+
+#[cfg(test)]
+mod tests;

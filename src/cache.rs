@@ -347,3 +347,6 @@ fn place(error: &serde_json::Error) -> String {
     let what = if error.is_data() { "not our format" } else { "not JSON" };
     format!("{what} at line {}, column {}", error.line(), error.column())
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,46 @@ pub(crate) fn answer(version: Version, token: &Secret, expires: Timestamp) -> St
         '\n'
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn both_versions_are_answered_in_kind_and_others_refused() {
+        for (text, expected) in [
+            (r#"{"apiVersion":"client.authentication.k8s.io/v1"}"#, Some(Version::V1)),
+            (r#"{"apiVersion":"client.authentication.k8s.io/v1beta1","spec":{}}"#, Some(Version::V1beta1)),
+            ("{}", Some(Version::V1beta1)),
+            (r#"{"apiVersion":"client.authentication.k8s.io/v2","later":[1]}"#, None),
+            (r#"{"apiVersion":1}"#, None),
+            ("[]", None),
+            ("", None),
+        ] {
+            assert_eq!(Request::parse(text).ok().map(|request| request.version), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_question_is_a_reason_to_panic(text in "\\PC*", key in "apiVersion|spec|kind", value in any::<Option<i64>>()) {
+            let _ = Request::parse(&text);
+            let _ = Request::parse(&serde_json::json!({ key: value }).to_string());
+        }
+
+        #[test]
+        fn an_answer_is_one_line_of_json_whatever_the_token_is(token in any::<String>(), second in -1i64..4_000_000_000) {
+            let expires = Timestamp::from_second(second).unwrap();
+            let text = answer(Version::V1, &Secret::new(token.clone()), expires);
+            prop_assert!(text.ends_with('\n') && text.matches('\n').count() == 1);
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(value["status"]["token"].as_str(), Some(token.as_str()));
+            let told: Timestamp = value["status"]["expirationTimestamp"].as_str().unwrap().parse().unwrap();
+            prop_assert_eq!(told.as_second(), second.max(0));
+        }
+    }
+}

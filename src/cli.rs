@@ -16,6 +16,7 @@ use crate::commands::{get_token, login, logout, status};
     max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true,
+    args_override_self = true,
     after_help = AFTER_HELP
 )]
 pub(crate) struct CommandLine {

@@ -63,7 +63,7 @@ pub(crate) enum TokenStorage {
 /// What is known of the provider beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProviderKind {
-    /// Any `OpenID` provider.
+    #[value(help = "Any OpenID provider")]
     Oidc,
     /// Microsoft Entra ID: fills in the issuer from `--tenant`.
     Entra,
@@ -152,11 +152,19 @@ pub(crate) struct Options {
     /// The account to sign in with
     #[arg(long, value_name = "USER", help_heading = "Sign-in")]
     pub(crate) login_hint: Option<String>,
-    /// What the provider shall show: login, consent, `select_account`, none
-    #[arg(long, value_name = "PROMPT", help_heading = "Sign-in")]
+    #[arg(
+        long,
+        help = "What the provider shall show: login, consent, select_account, none",
+        value_name = "PROMPT",
+        help_heading = "Sign-in"
+    )]
     pub(crate) prompt: Option<String>,
-    /// The address that is registered with the provider [default: <http://localhost:8000/oidc-callback>]
-    #[arg(long, value_name = "URL", help_heading = "Sign-in")]
+    #[arg(
+        long,
+        help = "The address that is registered with the provider [default: http://localhost:8000/oidc-callback]",
+        value_name = "URL",
+        help_heading = "Sign-in"
+    )]
     pub(crate) redirect_url: Option<String>,
     /// Where to listen for the answer, if not at the redirect's own port. Can be repeated: the first free one is used
     #[arg(long, value_name = "ADDRESS", help_heading = "Sign-in")]
@@ -386,9 +394,9 @@ pub(crate) fn given(matches: &ArgMatches) -> Vec<String> {
 }
 
 /// The parser of `get-token`, alone: building those of all commands would cost a cache hit more than
-/// the rest of its work.
+/// the rest of its work. Of a flag that is given twice the last one counts, as everywhere in kubectl.
 pub(crate) fn get_token_command() -> Command {
-    Options::augment_args(Command::new("kubectl headlamp get-token"))
+    Options::augment_args(Command::new("kubectl headlamp get-token").args_override_self(true))
 }
 
 /// clap's words as an error of ours: the first line, and its tips as hints.
@@ -437,6 +445,15 @@ mod tests {
         assert_eq!(options.scope, ["email", "groups"]);
         assert_eq!(options.no_browser, Some(true));
         assert_eq!(options.certificate_authority, [PathBuf::from("/a b"), PathBuf::from("/c")]);
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_flag_counts_and_lists_keep_all() {
+        let words = ["--client-id=a", "--client-id=b", "--no-browser", "--no-browser=false", "--scope=x", "--scope=y"];
+        let options = of_arguments(&arguments(&words)).unwrap();
+        assert_eq!(options.client_id.as_deref(), Some("b"));
+        assert_eq!(options.no_browser, Some(false));
+        assert_eq!(options.scope, ["x", "y"]);
     }
 
     #[test]

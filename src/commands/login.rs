@@ -64,10 +64,17 @@ pub(crate) fn run(
 fn credentials_command(flags: &Options, given: &[String]) -> String {
     let secret = flags.client_secret.as_ref().map(|_| "--client-secret-file=<file>".to_owned());
     let words = CREDENTIALS.iter().map(|word| (*word).to_owned());
-    let arguments = given.iter().cloned().chain(secret).map(|word| format!("--exec-arg={}", shell_word(&word)));
+    let arguments =
+        given.iter().cloned().chain(secret).map(|word| format!("--exec-arg={}", shell_word(&csv_field(&word))));
     let mut line = words.chain(arguments).collect::<Vec<_>>().join(" ");
     line.push('\n');
     line
+}
+
+/// A value of `--exec-arg` as kubectl reads it back: as a line of CSV (RFC 4180 §2), whose fields are
+/// arguments of their own.
+fn csv_field(word: &str) -> String {
+    if word.contains([',', '"', '\r', '\n']) { format!("\"{}\"", word.replace('"', "\"\"")) } else { word.to_owned() }
 }
 
 const CREDENTIALS: &[&str] = &[
@@ -77,3 +84,16 @@ const CREDENTIALS: &[&str] = &[
     "--exec-command=kubectl-headlamp",
     "--exec-arg=get-token",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_with_commas_or_quotes_stays_one_where_kubectl_reads_it() {
+        let given = ["--scope=email,groups", r#"--auth-param=claims={"a":1}"#, "--login-hint=jane"].map(str::to_owned);
+        let line = credentials_command(&Options::default(), &given);
+        let arguments = r#" --exec-arg='"--scope=email,groups"' --exec-arg='"--auth-param=claims={""a"":1}"' --exec-arg=--login-hint=jane"#;
+        assert_eq!(line.trim_end().strip_prefix(&CREDENTIALS.join(" ")), Some(arguments));
+    }
+}

@@ -91,7 +91,7 @@ fn the_help_of_get_token() {
               The provider: `entra` fills in what the tutorial has you type
 
               Possible values:
-              - oidc:  Any `OpenID` provider
+              - oidc:  Any OpenID provider
               - entra: Microsoft Entra ID: fills in the issuer from `--tenant`
 
           --tenant <TENANT>
@@ -175,11 +175,11 @@ fn the_help_of_get_token() {
               The account to sign in with
 
           --prompt <PROMPT>
-              What the provider shall show: login, consent, `select_account`, none
+              What the provider shall show: login, consent, select_account, none
 
           --redirect-url <URL>
               The address that is registered with the provider [default:
-              <http://localhost:[PORT]/oidc-callback>]
+              http://localhost:[PORT]/oidc-callback]
 
           --listen-address <ADDRESS>
               Where to listen for the answer, if not at the redirect's own port. Can be repeated: the
@@ -343,10 +343,10 @@ fn the_help_of_login() {
           --login-hint <USER>
               The account to sign in with
           --prompt <PROMPT>
-              What the provider shall show: login, consent, `select_account`, none
+              What the provider shall show: login, consent, select_account, none
           --redirect-url <URL>
               The address that is registered with the provider [default:
-              <http://localhost:[PORT]/oidc-callback>]
+              http://localhost:[PORT]/oidc-callback]
           --listen-address <ADDRESS>
               Where to listen for the answer, if not at the redirect's own port. Can be repeated: the
               first free one is used
@@ -472,10 +472,10 @@ fn the_help_of_logout() {
           --login-hint <USER>
               The account to sign in with
           --prompt <PROMPT>
-              What the provider shall show: login, consent, `select_account`, none
+              What the provider shall show: login, consent, select_account, none
           --redirect-url <URL>
               The address that is registered with the provider [default:
-              <http://localhost:[PORT]/oidc-callback>]
+              http://localhost:[PORT]/oidc-callback]
           --listen-address <ADDRESS>
               Where to listen for the answer, if not at the redirect's own port. Can be repeated: the
               first free one is used
@@ -602,10 +602,10 @@ fn the_help_of_status() {
           --login-hint <USER>
               The account to sign in with
           --prompt <PROMPT>
-              What the provider shall show: login, consent, `select_account`, none
+              What the provider shall show: login, consent, select_account, none
           --redirect-url <URL>
               The address that is registered with the provider [default:
-              <http://localhost:[PORT]/oidc-callback>]
+              http://localhost:[PORT]/oidc-callback]
           --listen-address <ADDRESS>
               Where to listen for the answer, if not at the redirect's own port. Can be repeated: the
               first free one is used

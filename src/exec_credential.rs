@@ -114,7 +114,7 @@ pub(crate) fn answer(version: Version, token: &Secret, expires: Timestamp) -> St
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use proptest::prelude::*;
 

@@ -273,7 +273,7 @@ fn the_cluster_says_whom_it_takes_us_for() {
     kubectl-headlamp: error: the cluster `[SERVER]` cannot say who one is
       caused by: it does not serve SelfSubjectReview, which came with Kubernetes 1.28
 
-    hint: `kubectl auth can-i --list` shows what the token may do
+    hint: `kubectl auth can-i --list` shows what the credential may do
     ");
 }
 

@@ -8,7 +8,7 @@ use crate::cache::{Cache, Found, Key};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::kubeconfig::{ExecUser, Kubeconfig, KubeconfigArguments, OtherUser, Program, Selected};
-use crate::options::{self, Options};
+use crate::options::{self, Options, ProviderKind};
 use crate::settings::{self, Identity, Settings};
 
 /// An identity with all that is set for it.
@@ -35,8 +35,7 @@ pub(crate) fn meant(
     flags: &Options,
     environment: &Environment,
 ) -> Result<Meant> {
-    let by_flags = flags.issuer_url.is_some() || flags.tenant.is_some();
-    let selected = if by_flags && !arguments.names_an_entry() {
+    let selected = if names_a_provider(flags) && !arguments.names_an_entry() {
         Selected::Nothing
     } else {
         kubeconfig.user(&arguments.selection())?
@@ -51,15 +50,20 @@ pub(crate) fn meant(
         Selected::Nothing => None,
     };
     let options = flags.clone().over(options::of_environment(environment)?);
-    let named = options.issuer_url.is_some() || options.tenant.is_some();
     match other {
-        _ if named => {
+        _ if names_a_provider(&options) => {
             let settings = settings::resolve(&options, environment)?;
             Ok(Meant::Target(Box::new(Target { settings, user: None })))
         }
         Some(other) => Ok(Meant::Other(Box::new(other))),
         None => Ok(Meant::Nothing),
     }
+}
+
+/// Whether a provider is named, if not in full: that `--tenant` is missing is told then, and no other
+/// provider is asked instead.
+fn names_a_provider(options: &Options) -> bool {
+    options.issuer_url.is_some() || options.tenant.is_some() || options.provider == Some(ProviderKind::Entra)
 }
 
 /// What is meant, for a command that is about one identity. `verb` is the command's.
@@ -242,6 +246,9 @@ users:
         assert_eq!(issuer("--issuer-url https://alone --client-id c"), "https://alone");
         assert_eq!(issuer("--context kind --issuer-url https://alone --client-id c"), "https://alone");
         assert!(asked(KUBECONFIG, "--issuer-url https://alone --client-id c").unwrap().user.is_none());
+        let in_lab = KUBECONFIG.replace("current-context: kind", "current-context: the lab");
+        let error = asked(&in_lab, "--provider entra --aks --client-id c").err().unwrap();
+        assert_eq!(error.message(), "no tenant: `--tenant` is missing");
         assert!(asked(KUBECONFIG, "--user lab --login-hint jane").unwrap().user.is_some());
     }
 

@@ -40,7 +40,8 @@ impl<'a> TokenSource<'a> {
     pub(crate) async fn begin(session: Session<'a>, place: Option<(&'a Cache, &'a Key)>) -> Result<Self> {
         let Session { settings, ui, clock, .. } = session;
         let http = Http::new(&settings.connection, ui, clock)?;
-        let secret = settings.client_secret.read("client secret").await?;
+        let secret = tokio::time::timeout(settings.timeout, settings.client_secret.read("client secret"));
+        let secret = secret.await.map_err(|_| sign_in::timed_out(settings))??;
         let provider = oidc::discover(&http, settings, place.map(|(cache, _)| cache), clock.now()).await?;
         Ok(Self { session, place, http, provider, secret, not_kept: None })
     }

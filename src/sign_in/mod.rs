@@ -81,8 +81,12 @@ pub(crate) enum Way {
     ClientCredentials,
 }
 
-/// Signs in by the flow that the settings name, or by the first that fits this machine.
+/// Signs in this way, within the settings' time limit: those who wait for us count on it.
 pub(crate) async fn sign_in(context: SignIn<'_>, way: Way) -> Result<Grant> {
+    tokio::time::timeout(context.settings.timeout, go(context, way)).await.map_err(|_| timed_out(context.settings))?
+}
+
+async fn go(context: SignIn<'_>, way: Way) -> Result<Grant> {
     match way {
         Way::WithoutBrowser(reason) if without_browser(context, &reason)? => device::sign_in(context).await,
         Way::Browser(opener) => in_browser::sign_in(context, opener).await,

@@ -482,7 +482,8 @@ fn a_wrong_password_is_told_and_a_missing_terminal_too() {
     let provider = Provider::start();
     let sandbox = Sandbox::new(BINARY);
     let run = sandbox.get_token(&provider).args(["--flow=password", "--username=jane@example.com"]);
-    assert_snapshot!(run.env("KUBECTL_HEADLAMP_PASSWORD", "a wrong password").run(), @"
+    let run = run.env("KUBECTL_HEADLAMP_PASSWORD", "a wrong password");
+    assert_snapshot!(run.run(), @"
     exit 4
     stderr:
     kubectl-headlamp: warning: the password flow shows your password to this program, and no second factor works with it: use `--flow browser` where you can
@@ -491,12 +492,16 @@ fn a_wrong_password_is_told_and_a_missing_terminal_too() {
 
     hint: check user name and password
     ");
+    let again = sandbox.get_token(&provider).args(["--flow=password", "--username=jane@example.com"]);
+    let again = again.env("KUBECTL_HEADLAMP_PASSWORD", "a wrong password").run();
+    assert!(again.code == 4 && again.stderr.contains("nobody is asked again"), "{again}");
+    assert_eq!(provider.token_requests("password").len(), 1, "an account could be locked");
+    provider.go_down();
     let sandbox = Sandbox::new(BINARY);
     let run = sandbox.get_token(&provider).args(["--flow=password", "--username=jane@example.com"]);
     assert_snapshot!(run.silent_stdin().run(), @"
     exit 3
     stderr:
-    kubectl-headlamp: warning: the password flow shows your password to this program, and no second factor works with it: use `--flow browser` where you can
     kubectl-headlamp: error: the password is not known, and nobody can be asked
       caused by: standard input may not be read, or is no terminal in the foreground
 

@@ -152,7 +152,7 @@ fn flags_lie_over_the_entry() {
 fn a_login_with_flags_alone_prints_the_line_that_makes_the_kubeconfigs_user() {
     let provider = Provider::start();
     let sandbox = Sandbox::new(BINARY);
-    let output = sandbox.login(&provider).args(["--hide-url", "--scope=a b", "--prompt=consent", "-v"]).run();
+    let output = sandbox.login(&provider).args(["--hide-url", "--scope=a b", "--prompt=login", "-v"]).run();
     assert_eq!(output.code, 0, "{output}");
     let line = output.stdout.replace(provider.issuer(), "[ISSUER]");
     assert_snapshot!(line, @"kubectl config set-credentials oidc --exec-api-version=client.authentication.k8s.io/v1 --exec-interactive-mode=IfAvailable --exec-command=kubectl-headlamp --exec-arg=get-token --exec-arg=--issuer-url=[ISSUER] --exec-arg=--client-id=kubernetes --exec-arg='--scope=a b' --exec-arg=--listen-address=localhost:0 --exec-arg=--hide-url=true");

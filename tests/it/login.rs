@@ -136,6 +136,22 @@ fn contexts_users_files_and_lists_of_files_choose_the_entry() {
 }
 
 #[test]
+fn a_login_that_nobody_sees_says_where_to_run_it() {
+    let provider = Provider::start();
+    provider.unused_is_fine();
+    let sandbox = Sandbox::new(BINARY);
+    let output = sandbox.login(&provider).args(["--interactive=never"]).run();
+    assert_snapshot!(output, @"
+    exit 3
+    stderr:
+    kubectl-headlamp: error: you are not signed in to `[ISSUER]`, and nobody can be asked
+      caused by: `--interactive=never` is set
+
+    hint: run this in a terminal; a client that signs in as itself needs nobody: `--flow client-credentials`
+    ");
+}
+
+#[test]
 fn flags_lie_over_the_entry() {
     let provider = Provider::start();
     let sandbox = Sandbox::new(BINARY);

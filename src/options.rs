@@ -379,7 +379,8 @@ fn assignment(flag: &str, value: &OsStr) -> OsString {
 }
 
 /// The options among a command's arguments as they were given, to be repeated elsewhere: without
-/// secrets, and without those that matter to one run only.
+/// secrets, and without those that matter to one run only. `--prompt=consent` stays: some providers
+/// give a refresh token only with it.
 pub(crate) fn given(matches: &ArgMatches) -> Vec<String> {
     let command = get_token_command();
     let kept = command.get_arguments().filter(|argument| !NOT_REPEATED.contains(&argument.get_id().as_str()));
@@ -388,6 +389,7 @@ pub(crate) fn given(matches: &ArgMatches) -> Vec<String> {
         let id = argument.get_id().as_str();
         let long = argument.get_long().unwrap_or(id);
         let values = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+        let values = values.filter(|value| id != "prompt" || *value == "consent");
         words.extend(values.map(|value| format!("--{long}={}", value.to_string_lossy())));
     }
     words
@@ -418,7 +420,7 @@ pub(crate) fn usage_error(error: &clap::Error, help: &str) -> Error {
     known.hint(format!("`{help}` lists what there is"))
 }
 
-const NOT_REPEATED: &[&str] = &["client_secret", "password", "force_refresh", "verbose", "prompt"];
+const NOT_REPEATED: &[&str] = &["client_secret", "password", "force_refresh", "verbose"];
 const VARIABLE_PREFIX: &str = "KUBECTL_HEADLAMP_";
 
 #[cfg(test)]
@@ -454,6 +456,14 @@ mod tests {
         assert_eq!(options.client_id.as_deref(), Some("b"));
         assert_eq!(options.no_browser, Some(false));
         assert_eq!(options.scope, ["x", "y"]);
+    }
+
+    #[test]
+    fn what_matters_to_one_run_only_and_secrets_are_not_repeated() {
+        let given = |words: &[&str]| given(&get_token_command().no_binary_name(true).get_matches_from(words));
+        let words = ["--client-id=a", "--client-secret=b", "--password=c", "--force-refresh", "-v", "--prompt=login"];
+        assert_eq!(given(&words), ["--client-id=a"]);
+        assert_eq!(given(&["--prompt=consent", "--scope=x"]), ["--scope=x", "--prompt=consent"]);
     }
 
     #[test]

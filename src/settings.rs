@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::entra::preset as entra;
 use crate::environment::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::loopback::is_loopback;
 use crate::options::{
     ClientAuthentication, Flow, Interactive, Options, ProviderKind, RefreshScopes, TokenStorage, TokenType,
@@ -239,10 +239,18 @@ fn issuer(options: &Options, provider: ProviderKind) -> Result<String> {
     }
 }
 
+/// A URL that prompts show as it is written: so it has nothing in it that a terminal could act on.
+fn shown_url(flag: &str, text: &str) -> Result<Url> {
+    let wrong = || Error::usage(format!("`--{flag}` is not a URL: `{text}`"));
+    if printable(text) != text {
+        return Err(wrong().cause("it is too long, or has characters that cannot be seen"));
+    }
+    Url::parse(text).map_err(|error| wrong().cause(error))
+}
+
 /// https, or http on loopback; no user name, query or fragment (`OpenID` Connect Discovery §3).
 fn check_provider_url(flag: &str, text: &str) -> Result<()> {
-    let url =
-        Url::parse(text).map_err(|error| Error::usage(format!("`--{flag}` is not a URL: `{text}`")).cause(error))?;
+    let url = shown_url(flag, text)?;
     let plain =
         url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
     if !plain {
@@ -377,8 +385,7 @@ fn callback(options: &Options, environment: &Environment) -> Result<CallbackSett
 
 /// The port of a redirect that we are to answer ourselves.
 fn redirect_port(text: &str, scheme: &str, must_be_local: bool) -> Result<u16> {
-    let url = Url::parse(text)
-        .map_err(|error| Error::usage(format!("`--redirect-url` is not a URL: `{text}`")).cause(error))?;
+    let url = shown_url("redirect-url", text)?;
     if must_be_local && !is_loopback(&url) {
         return Err(Error::usage(format!("`--redirect-url` leads to another machine: `{text}`"))
             .hint("if that machine forwards to this one, say where to listen: `--listen-address localhost:8000`")
@@ -483,6 +490,27 @@ mod tests {
     }
 
     const PLAIN: &str = "--issuer-url https://id.example.com --client-id c";
+
+    #[test]
+    fn what_prompts_show_as_it_is_holds_nothing_that_a_terminal_acts_on() {
+        let settings = |flag: &str, url: &str| {
+            let issuer = if flag == "issuer-url" { url } else { "https://id.example.com" };
+            let options = Options {
+                client_id: Some("c".to_owned()),
+                issuer_url: Some(issuer.to_owned()),
+                redirect_url: (flag == "redirect-url").then(|| url.to_owned()),
+                ..Options::default()
+            };
+            resolve(&options, &Environment::from([("HOME", "/home/jane")]))
+        };
+        for flag in ["issuer-url", "redirect-url"] {
+            assert!(settings(flag, "http://localhost/a").is_ok(), "{flag}");
+            for url in ["http://localhost/\u{1b}[31m", "http://localhost/\u{202e}", "http://localhost/a\nb"] {
+                let message = settings(flag, url).unwrap_err().message().to_owned();
+                assert!(message.starts_with(&format!("`--{flag}` is not a URL")), "{message}");
+            }
+        }
+    }
 
     #[test]
     fn the_defaults_are_the_tutorials() {

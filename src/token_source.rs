@@ -1,5 +1,8 @@
 //! Where new tokens come from: one provider and one client there, asked for a refresh or a sign-in.
-//! What it brings is verified, and kept before it is handed on.
+//! What it brings is verified, and kept before it is handed on. A refresh token that the provider has
+//! replaced is on disk before anything else is done with its reply. Only a process that is killed after the
+//! provider has replaced it and before the reply is read loses it: most providers take the old one for
+//! a while for that reason, and the others ask for a new sign-in.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -40,7 +43,8 @@ impl<'a> TokenSource<'a> {
     pub(crate) async fn begin(session: Session<'a>, place: Option<(&'a Cache, &'a Key)>) -> Result<Self> {
         let Session { settings, ui, clock, .. } = session;
         let http = Http::new(&settings.connection, ui, clock)?;
-        let secret = settings.client_secret.read("client secret").await?;
+        let secret = tokio::time::timeout(settings.timeout, settings.client_secret.read("client secret"));
+        let secret = secret.await.map_err(|_| sign_in::timed_out(settings))??;
         let provider = oidc::discover(&http, settings, place.map(|(cache, _)| cache), clock.now()).await?;
         Ok(Self { session, place, http, provider, secret, not_kept: None })
     }
@@ -60,13 +64,13 @@ impl<'a> TokenSource<'a> {
     }
 
     /// Keeps the entry. A folder that cannot be written to takes no token away from whoever waits
-    /// for it; it is told once.
-    fn write(&mut self, entry: &Entry) {
+    /// for it; that it does, and the `loss` that comes of it, is told once.
+    fn write(&mut self, entry: &Entry, loss: &str) {
         let Some((cache, key)) = self.place else { return };
         if let Err(error) = cache.write(key, entry) {
             if self.not_kept.is_none() {
-                let causes = error.causes().join(": ");
-                self.session.ui.warning(format!("you will have to sign in again: {}: {causes}", error.message()));
+                let why = [&[error.message().to_owned()], error.causes()].concat().join(": ");
+                self.session.ui.warning(format!("{loss}: {why}"));
             }
             self.not_kept = Some(error);
         }
@@ -114,7 +118,7 @@ impl<'a> TokenSource<'a> {
         match refusal.error.as_str() {
             "invalid_grant" if refusal.claims.is_none() => {
                 entry.refresh_token = None;
-                self.write(&entry);
+                self.write(&entry, SIGN_IN_LOST);
             }
             "invalid_grant" | "interaction_required" | "login_required" | "consent_required" => {}
             _ => return Err(refusal.explained("the provider did not renew the token", self.session.settings)),
@@ -127,7 +131,7 @@ impl<'a> TokenSource<'a> {
             entry.refresh_token = Some(newer.clone());
             entry.refresh_expires = self.end_after(reply.refresh_expires_in);
             // Before anything can fail: the provider may have retired the old one.
-            self.write(&entry);
+            self.write(&entry, SIGN_IN_LOST);
         }
         let subject = entry.subject.clone();
         let fresh = self.verified(&reply, None, subject.as_deref()).await?;
@@ -139,7 +143,7 @@ impl<'a> TokenSource<'a> {
             subject: fresh.subject.or(entry.subject),
             ..entry
         };
-        self.write(&renewed);
+        self.write(&renewed, if reply.refresh_token.is_some() { SIGN_IN_LOST } else { TOKEN_LOST });
         let settings = self.session.settings;
         let given = match settings.token_type {
             TokenType::Id => reply.id_token.is_some(),
@@ -207,7 +211,7 @@ impl<'a> TokenSource<'a> {
         {
             ui.note("this is another account than before");
         }
-        self.write(&entry);
+        self.write(&entry, SIGN_IN_LOST);
         if entry.refresh_token.is_none() && settings.identity.subject == Subject::Person {
             let reason = oidc::no_refresh_token_reason(&self.provider, settings);
             ui.note(format!(
@@ -340,6 +344,10 @@ fn access_token(
     Ok((Token { issuer: claims.issuer, audience: claims.audience, ..token }, claims.person))
 }
 
+/// What comes of a sign-in, or of a replaced refresh token, that cannot be kept.
+const SIGN_IN_LOST: &str = "you will have to sign in again";
+/// What comes of a renewed token that cannot be kept.
+const TOKEN_LOST: &str = "the token will have to be renewed again";
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(90);
 /// What is assumed of an access token that nothing is said about.
 const UNKNOWN_LIFE: SignedDuration = SignedDuration::from_mins(5);

@@ -6,7 +6,7 @@ use super::{block_on, shell_word, tell_notes};
 use crate::clock::{Clock, in_words};
 use crate::configured::{self, Target};
 use crate::environment::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::kubeconfig::{self, KubeconfigArguments};
 use crate::options::Options;
 use crate::session::{self, Session, Wish};
@@ -49,7 +49,10 @@ pub(crate) fn run(
     }
     let cluster = user.as_ref().and_then(|user| user.cluster.as_ref()).map(|cluster| cluster.name.as_str());
     let session = Session { settings: &settings, ui, environment, clock, interactive: None, cluster };
-    let (token, entry) = block_on(session::token(session, Wish::SignedIn))?;
+    let (token, entry) = block_on(session::token(session, Wish::SignedIn)).map_err(|error| match error.kind() {
+        Kind::SignInNeeded => error.hint(NOBODY),
+        _ => error,
+    })?;
     let who = entry.person.as_ref().map(|person| format!(" as {}", person.name_to_show())).unwrap_or_default();
     let left = in_words(token.expires.duration_since(clock.now()));
     let renewed = if entry.refresh_token.is_some() { ", and renewed by itself" } else { "" };
@@ -76,6 +79,9 @@ fn credentials_command(flags: &Options, given: &[String]) -> String {
 fn csv_field(word: &str) -> String {
     if word.contains([',', '"', '\r', '\n']) { format!("\"{}\"", word.replace('"', "\"\"")) } else { word.to_owned() }
 }
+
+const NOBODY: &str =
+    "run this in a terminal; a client that signs in as itself needs nobody: `--flow client-credentials`";
 
 const CREDENTIALS: &[&str] = &[
     "kubectl config set-credentials oidc",

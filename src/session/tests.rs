@@ -71,3 +71,31 @@ fn what_happened_before_the_clock_was_set_back_is_not_taken_for_news() {
     assert!(!meanwhile(after(began, -1), began, began));
     assert!(!meanwhile(after(began, 3600), began, after(began, 5)));
 }
+
+#[test]
+fn nobody_is_asked_again_soon_whatever_the_end_was() {
+    for kind in [Kind::SignInFailed, Kind::Unreachable, Kind::Other, Kind::Settings, Kind::Bug] {
+        assert_eq!(back_off(kind, true), Some(BACK_OFF), "{kind:?}");
+    }
+    for kind in [Kind::SignInFailed, Kind::Unreachable, Kind::Other, Kind::Bug] {
+        assert_eq!(back_off(kind, false), Some(SignedDuration::ZERO), "only those who waited share it: {kind:?}");
+    }
+    for kind in [Kind::SignInNeeded, Kind::Interrupted] {
+        assert_eq!(back_off(kind, true), None, "{kind:?}");
+    }
+    assert_eq!(back_off(Kind::Settings, false), None);
+}
+
+#[test]
+fn a_failed_sign_in_is_told_again_until_its_back_off_ends() {
+    let at = Timestamp::from_second(1_900_000_000).unwrap();
+    let told = |began: i64, now: i64| {
+        let failure = Failure { at, until: after(at, 30), error: Error::sign_in_failed("no") };
+        backed_off(failure, after(at, began), after(at, now)).map(|error| error.causes().to_vec())
+    };
+    assert_eq!(told(-5, 0), Some(Vec::new()), "who waited shares it as it is");
+    assert_eq!(told(-5, 60), Some(Vec::new()), "however long it waited");
+    assert_eq!(told(10, 10), Some(vec!["that was 10 s ago; nobody is asked again for another 20 s".to_owned()]));
+    assert_eq!(told(30, 30), None);
+    assert_eq!(told(-5, -5), None, "the clock was set back");
+}

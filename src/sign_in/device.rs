@@ -63,7 +63,7 @@ async fn poll(context: SignIn<'_>, code: &DeviceCode) -> Result<Reply> {
         GrantError::Refused(refusal) if refusal.error == "expired_token" => expired(),
         error => failure(error, "the provider refused the sign-in", context.settings),
     };
-    let countdown = Countdown::start(code.expires_in, context.ui.stderr_is_terminal());
+    let countdown = Countdown::start(code.expires_in.min(context.settings.timeout), context.ui.stderr_is_terminal());
     let deadline = tokio::time::Instant::now() + code.expires_in;
     let mut interval = code.interval;
     loop {
@@ -94,7 +94,7 @@ impl Countdown {
     fn start(lifetime: Duration, terminal: bool) -> Self {
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(lifetime.as_secs()), target);
-        if let Ok(style) = ProgressStyle::with_template("waiting for you to sign in: the code is good for {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("waiting for you to sign in: {msg} left") {
             bar.set_style(style);
         }
         let bar = Self(bar);

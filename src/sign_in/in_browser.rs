@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Grant, SignIn, failure, nobody, paste, timed_out};
+use super::{Grant, SignIn, failure, nobody, paste};
 use crate::browser::Opener;
 use crate::callback::{self, Answer, Bind, Listener, Page, Taken};
 use crate::error::{Error, Result};
@@ -12,11 +12,8 @@ use crate::secret::Secret;
 
 /// `opener` is `None` where a person is to open the address that is printed.
 pub(crate) async fn sign_in(context: SignIn<'_>, opener: Option<Opener>) -> Result<Grant> {
-    let attempt = async {
-        let listener = listen(context).await?;
-        in_browser(context, opener, &listener).await
-    };
-    tokio::time::timeout(context.settings.timeout, attempt).await.map_err(|_| timed_out(context.settings))?
+    let listener = listen(context).await?;
+    in_browser(context, opener, &listener).await
 }
 
 /// How the answer came.

@@ -30,7 +30,8 @@ pub(crate) struct SignIn<'a> {
     pub(crate) presence: Presence,
     /// What the provider demands of the next sign-in (its `claims` challenge), if it does.
     pub(crate) claims: Option<&'a str>,
-    /// Becomes true once a person is asked for something.
+    /// Becomes true once a person is asked for something, or a password is refused: accounts are locked
+    /// for that. Neither is repeated at once.
     pub(crate) asked: &'a Cell<bool>,
 }
 
@@ -81,8 +82,12 @@ pub(crate) enum Way {
     ClientCredentials,
 }
 
-/// Signs in by the flow that the settings name, or by the first that fits this machine.
+/// Signs in this way, within the settings' time limit: those who wait for us count on it.
 pub(crate) async fn sign_in(context: SignIn<'_>, way: Way) -> Result<Grant> {
+    tokio::time::timeout(context.settings.timeout, go(context, way)).await.map_err(|_| timed_out(context.settings))?
+}
+
+async fn go(context: SignIn<'_>, way: Way) -> Result<Grant> {
     match way {
         Way::WithoutBrowser(reason) if without_browser(context, &reason)? => device::sign_in(context).await,
         Way::Browser(opener) => in_browser::sign_in(context, opener).await,
@@ -97,9 +102,10 @@ pub(crate) async fn sign_in(context: SignIn<'_>, way: Way) -> Result<Grant> {
 pub(crate) fn way(settings: &Settings, environment: &Environment, presence: Presence) -> Result<Way> {
     let opener = || browser::find(&settings.browser, settings.interactive, environment);
     let printed = settings.browser.never && presence.sees;
+    let password = || password::check(settings, presence).map(|()| Way::Password);
     match settings.flow {
         Flow::ClientCredentials => Ok(Way::ClientCredentials),
-        Flow::Password => Ok(Way::Password),
+        Flow::Password => password(),
         Flow::Browser if printed => Ok(Way::Browser(None)),
         Flow::Browser => match opener() {
             Ok(opener) => Ok(Way::Browser(Some(opener))),
@@ -113,7 +119,7 @@ pub(crate) fn way(settings: &Settings, environment: &Environment, presence: Pres
             settings,
             "nobody can paste the answer: standard input may not be read, or is no terminal in the foreground",
         )),
-        Flow::Auto if settings.username.is_some() => Ok(Way::Password),
+        Flow::Auto if settings.username.is_some() => password(),
         Flow::Auto if settings.interactive == Interactive::Never => {
             Err(nobody(settings, "`--interactive=never` is set"))
         }

@@ -1,11 +1,11 @@
 //! User name and password, handed to the provider by us (RFC 6749 §4.3). Deprecated (RFC 9700 §2.4):
 //! there for those whose kubeconfig uses it today.
 
-use super::{Grant, SignIn, failure};
+use super::{Grant, Presence, SignIn, failure};
 use crate::error::{Error, Kind, Result};
-use crate::oidc;
+use crate::oidc::{self, GrantError};
 use crate::secret::Secret;
-use crate::settings::SecretSource;
+use crate::settings::{SecretSource, Settings};
 use crate::terminal;
 
 pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
@@ -14,29 +14,34 @@ pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
     let username = if let Some(username) = &settings.username {
         username.clone()
     } else {
-        may_ask(context, "user name", "--username")?;
+        context.asked.set(true);
         context.ui.prompt("User name: ", context.presence.terminal_too);
         let line = terminal::read_line().await?.ok_or_else(|| Error::sign_in_failed("no user name was typed in"))?;
         line.expose().trim().to_owned()
     };
-    let password = match settings.password.read("password").await? {
-        Some(password) => password,
-        None => ask_password(context, &username).await?,
+    let password = if let Some(password) = settings.password.read("password").await? {
+        password
+    } else {
+        context.asked.set(true);
+        terminal::read_password(&format!("Password of {username}: ")).await?
     };
-    let reply = oidc::password(context.client, &username, &password)
-        .await
-        .map_err(|error| failure(error, "the provider did not accept user name and password", settings))?;
+    let reply = oidc::password(context.client, &username, &password).await.map_err(|error| {
+        if matches!(error, GrantError::Refused(_)) {
+            context.asked.set(true);
+        }
+        failure(error, "the provider did not accept user name and password", settings)
+    })?;
     Ok(Grant { reply, nonce: None, page: None })
 }
 
-async fn ask_password(context: SignIn<'_>, username: &str) -> Result<Secret> {
-    may_ask(context, "password", "--password-file")?;
-    terminal::read_password(&format!("Password of {username}: ")).await
-}
-
-fn may_ask(context: SignIn<'_>, what: &str, flag: &str) -> Result<()> {
-    if context.presence.stdin && context.presence.sees {
-        context.asked.set(true);
+/// Whether the settings name both, or somebody is there to be asked. Needs no network.
+pub(crate) fn check(settings: &Settings, presence: Presence) -> Result<()> {
+    let (what, flag) = match (&settings.username, &settings.password) {
+        (None, _) => ("user name", "--username"),
+        (Some(_), SecretSource::None) => ("password", "--password-file"),
+        (Some(_), _) => return Ok(()),
+    };
+    if presence.stdin && presence.sees {
         return Ok(());
     }
     Err(Error::new(Kind::SignInNeeded, format!("the {what} is not known, and nobody can be asked"))

@@ -1,6 +1,6 @@
 //! In a browser anywhere; what its address bar shows at the end is pasted here.
 
-use super::{Grant, SignIn, failure, timed_out};
+use super::{Grant, SignIn, failure};
 use crate::callback::{self, Pasted};
 use crate::error::{Error, Result};
 use crate::oidc::{self, Attempt, AuthorizationExtra, Refusal};
@@ -23,9 +23,7 @@ pub(crate) async fn sign_in(context: SignIn<'_>) -> Result<Grant> {
         ),
         context.presence.terminal_too,
     );
-    let code = tokio::time::timeout(settings.timeout, pasted_code(context, &attempt))
-        .await
-        .map_err(|_| timed_out(settings))??;
+    let code = pasted_code(context, &attempt).await?;
     redeem(context, &attempt, &code, &place.redirect).await
 }
 

@@ -94,6 +94,58 @@ fn when_nobody_signs_in_all_fail_together_and_the_next_ones_at_once() {
 }
 
 #[test]
+fn when_the_provider_is_down_all_fail_together_and_nobody_is_held_off() {
+    let provider = Provider::start();
+    let sandbox = Sandbox::new(BINARY);
+    // Over already, by less than clocks may differ: a token with time left would serve meanwhile.
+    provider.set(|behaviour| behaviour.id_token_lifetime = -10);
+    let _ = kubectl_s(&sandbox, &provider).run().succeeded();
+    sandbox.visits();
+    provider.go_down();
+    let began = Instant::now();
+    for output in all_at_once(&sandbox, &provider, &[]) {
+        assert_eq!((output.code, output.stdout.as_str()), (6, ""), "{output}");
+    }
+    assert!(began.elapsed() < DEADLINE, "they waited one after the other: {:?}", began.elapsed());
+    provider.come_up();
+    let _ = kubectl_s(&sandbox, &provider).run().succeeded();
+    assert_eq!(sandbox.opened().len(), 1, "only the first sign-in");
+}
+
+#[test]
+fn who_comes_after_a_failed_sign_in_waits_for_the_one_in_progress() {
+    let provider = Provider::start();
+    provider.set(|behaviour| behaviour.sign_in = SignIn::Denied("access_denied", "not today"));
+    let sandbox = Sandbox::new(BINARY);
+    assert_eq!(kubectl_s(&sandbox, &provider).run().code, 4);
+    sandbox.visits();
+    provider.set(|behaviour| behaviour.sign_in = SignIn::AtOnce);
+    sandbox.play(Play::Ignore);
+    let login = sandbox.login(&provider).spawn();
+    let address = sandbox.wait_for_browser(2);
+    let waiter = kubectl_s(&sandbox, &provider).spawn();
+    waiter.wait_for_stderr(&format!("waiting for the sign-in of process {}", login.id()));
+    headlamp_test_support::Browser::new().open(&address).unwrap();
+    let _ = login.wait().succeeded();
+    let _ = waiter.wait().succeeded();
+    assert_eq!(sandbox.opened().len(), 2);
+}
+
+#[test]
+fn who_waits_for_a_refresh_is_not_told_of_a_sign_in() {
+    let provider = Provider::start();
+    let sandbox = signed_in_a_while_ago(&provider);
+    let gate = Gate::new();
+    provider.script(Endpoint::Token, Answer::usual().held_by(&gate));
+    let holder = kubectl_s(&sandbox, &provider).spawn();
+    gate.wait_for(1);
+    let waiter = kubectl_s(&sandbox, &provider).spawn();
+    waiter.wait_for_stderr(&format!("waiting for the refresh of process {}, begun", holder.id()));
+    gate.open();
+    assert_one_token(vec![holder.wait(), waiter.wait()]);
+}
+
+#[test]
 fn a_login_tries_whatever_failed_a_moment_ago() {
     let provider = Provider::start();
     provider.set(|behaviour| behaviour.sign_in = SignIn::Denied("access_denied", "not today"));
@@ -204,6 +256,36 @@ fn a_refresh_that_is_killed_at_any_moment_needs_no_new_sign_in() {
     }
     let _ = kubectl_s(&sandbox, &provider).arg("--force-refresh").run().succeeded();
     assert_eq!(leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+/// At any moment of a refresh, at a provider that ends a session whose old token is used again: the
+/// session outlives it unless the provider was asked and the process did not live to store the answer.
+#[test]
+fn a_refresh_token_that_is_stored_is_never_lost_to_a_kill() {
+    let provider = Provider::start();
+    let sandbox = signed_in_a_while_ago(&provider);
+    let began = Instant::now();
+    let _ = kubectl_s(&sandbox, &provider).arg("--force-refresh").run().succeeded();
+    let whole = began.elapsed();
+    let mut kept = 0;
+    for moment in 0..MOMENTS {
+        let mut killed = kubectl_s(&sandbox, &provider).arg("--force-refresh").spawn();
+        let end = Instant::now() + whole * moment / MOMENTS;
+        wait_until(DEADLINE, "the moment to come", || Instant::now() >= end);
+        killed.kill();
+        drop(killed);
+        let entry: serde_json::Value = serde_json::from_slice(&fs::read(sandbox.cache_entry()).unwrap()).unwrap();
+        let stored = entry["refresh_token"].as_str().unwrap().to_owned();
+        let next = kubectl_s(&sandbox, &provider).args(["--force-refresh", "--interactive=never"]).run();
+        let sent = provider.token_requests("refresh_token");
+        let sent = sent.iter().filter(|request| request.parameter("refresh_token").as_ref() == Some(&stored)).count();
+        match (next.code, sent) {
+            (0, 1..) => kept += 1,
+            (3, 2..) => drop(sandbox.login(&provider).run().succeeded()),
+            _ => panic!("after a kill at {moment}/{MOMENTS} the stored token, sent {sent} times, is lost: {next}"),
+        }
+    }
+    assert!(kept > 0);
 }
 
 /// The new refresh token is on disk before anything else is done with the reply: killed while it

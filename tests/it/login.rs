@@ -136,6 +136,22 @@ fn contexts_users_files_and_lists_of_files_choose_the_entry() {
 }
 
 #[test]
+fn a_login_that_nobody_sees_says_where_to_run_it() {
+    let provider = Provider::start();
+    provider.unused_is_fine();
+    let sandbox = Sandbox::new(BINARY);
+    let output = sandbox.login(&provider).args(["--interactive=never"]).run();
+    assert_snapshot!(output, @"
+    exit 3
+    stderr:
+    kubectl-headlamp: error: you are not signed in to `[ISSUER]`, and nobody can be asked
+      caused by: `--interactive=never` is set
+
+    hint: run this in a terminal; a client that signs in as itself needs nobody: `--flow client-credentials`
+    ");
+}
+
+#[test]
 fn flags_lie_over_the_entry() {
     let provider = Provider::start();
     let sandbox = Sandbox::new(BINARY);
@@ -152,7 +168,7 @@ fn flags_lie_over_the_entry() {
 fn a_login_with_flags_alone_prints_the_line_that_makes_the_kubeconfigs_user() {
     let provider = Provider::start();
     let sandbox = Sandbox::new(BINARY);
-    let output = sandbox.login(&provider).args(["--hide-url", "--scope=a b", "--prompt=consent", "-v"]).run();
+    let output = sandbox.login(&provider).args(["--hide-url", "--scope=a b", "--prompt=login", "-v"]).run();
     assert_eq!(output.code, 0, "{output}");
     let line = output.stdout.replace(provider.issuer(), "[ISSUER]");
     assert_snapshot!(line, @"kubectl config set-credentials oidc --exec-api-version=client.authentication.k8s.io/v1 --exec-interactive-mode=IfAvailable --exec-command=kubectl-headlamp --exec-arg=get-token --exec-arg=--issuer-url=[ISSUER] --exec-arg=--client-id=kubernetes --exec-arg='--scope=a b' --exec-arg=--listen-address=localhost:0 --exec-arg=--hide-url=true");

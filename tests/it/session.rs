@@ -221,11 +221,87 @@ fn a_token_that_cannot_be_kept_is_handed_out_with_a_warning() {
     provider.script(Endpoint::Token, Answer::usual().held_by(&gate));
     let run = alone(&sandbox, &provider).arg("--force-refresh").spawn();
     gate.wait_for(1);
-    // As if the disk were gone: where the folder was, nothing can be written any more.
-    fs::remove_dir_all(sandbox.cache_folder()).unwrap();
-    fs::write(sandbox.cache_folder(), "").unwrap();
+    gone(&sandbox);
     gate.open();
     let output = run.wait().succeeded();
     assert_ne!(output.token(), "");
     assert!(output.stderr.contains("warning: you will have to sign in again: cannot keep tokens in"), "{output}");
+}
+
+/// As if the disk were gone: where the folder was, nothing can be written any more.
+fn gone(sandbox: &Sandbox) {
+    fs::remove_dir_all(sandbox.cache_folder()).unwrap();
+    fs::write(sandbox.cache_folder(), "").unwrap();
+}
+
+#[test]
+fn a_renewed_token_that_cannot_be_kept_costs_no_session_where_the_refresh_token_stays() {
+    let provider = Provider::start();
+    let sandbox = signed_in_a_while_ago(&provider);
+    provider.edit_token_reply(|reply| drop(reply.remove("refresh_token")));
+    let gate = Gate::new();
+    provider.script(Endpoint::Token, Answer::usual().held_by(&gate));
+    let run = alone(&sandbox, &provider).spawn();
+    gate.wait_for(1);
+    gone(&sandbox);
+    gate.open();
+    let output = run.wait().succeeded();
+    assert!(output.stderr.contains("the token will have to be renewed again: cannot keep tokens in"), "{output}");
+}
+
+/// A provider that is in trouble, resets or closes the connection, or never answers: each is asked again
+/// while that makes sense, and leaves the tokens as they were.
+#[test]
+fn no_fault_of_the_network_is_taken_for_a_refusal() {
+    let answers: [fn() -> (Answer, usize); 4] = [
+        || (Answer::json(503, &json!({"error": "temporarily_unavailable"})), 2),
+        || (Answer::reset(), 2),
+        || (Answer::close(), 2),
+        || (Answer::usual().held_by(&Gate::new()), 1),
+    ];
+    std::thread::scope(|scope| {
+        for answer in answers {
+            scope.spawn(move || {
+                let provider = Provider::start();
+                let sandbox = Sandbox::new(BINARY);
+                // Over already, by less than clocks may differ: a token with time left would serve meanwhile.
+                provider.set(|behaviour| behaviour.id_token_lifetime = -10);
+                let _ = sandbox.get_token(&provider).run().succeeded();
+                sandbox.visits();
+                provider.set(|behaviour| behaviour.id_token_lifetime = 3600);
+                let before = fs::read(sandbox.cache_entry()).unwrap();
+                let (answer, least) = answer();
+                for _ in 0..40 {
+                    provider.script(Endpoint::Token, answer.clone());
+                }
+                let output = sandbox.get_token(&provider).exec_info("v1", false).run();
+                assert_eq!((output.code, output.stdout.as_str()), (6, ""), "{output}");
+                assert!(refresh_tokens_sent(&provider).len() >= least, "{output}");
+                assert_eq!(fs::read(sandbox.cache_entry()).unwrap(), before);
+                provider.unscript();
+                let _ = alone(&sandbox, &provider).run().succeeded();
+                let mut sent = refresh_tokens_sent(&provider);
+                sent.dedup();
+                assert_eq!(sent.len(), 1);
+                assert_eq!(sandbox.opened().len(), 1, "only the first sign-in");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_port_that_was_taken_holds_nobody_off_once_it_is_free() {
+    let provider = Provider::start();
+    let sandbox = Sandbox::new(BINARY);
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let redirect = format!("--redirect-url=http://localhost:{}/oidc-callback", other.local_addr().unwrap().port());
+    let run = || {
+        let issuer = format!("--issuer-url={}", provider.issuer());
+        sandbox.command(["get-token", "--client-id=kubernetes"]).args([issuer.as_str(), redirect.as_str()]).run()
+    };
+    sandbox.know(&provider);
+    let output = run();
+    assert!(output.code == 4 && output.stderr.contains("is taken"), "{output}");
+    drop(other);
+    let _ = run().succeeded();
 }

@@ -2,13 +2,12 @@
 //! environment's (Go's rules, which know no `ALL_PROXY`), and that never for this machine itself.
 
 use http::{HeaderValue, Uri};
-use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::loopback::is_loopback;
+use crate::proxy::{self, Proxies};
 use crate::secret::Secret;
 
 /// A proxy. Its address holds neither user name nor password.
@@ -26,36 +25,21 @@ impl Proxy {
         configured: Option<&str>,
         environment: &Environment,
     ) -> Result<Option<Self>> {
-        if let Some(proxy) = configured {
-            return Self::parse("proxy-url", proxy).map(Some);
-        }
-        let variables =
-            if server.scheme() == "https" { ["HTTPS_PROXY", "https_proxy"] } else { ["HTTP_PROXY", "http_proxy"] };
-        let found = variables.into_iter().find_map(|name| Some((name, environment.text(name)?)));
-        let Some((name, proxy)) = found.filter(|_| !is_loopback(server)) else { return Ok(None) };
-        let exceptions = environment.text("NO_PROXY").or_else(|| environment.text("no_proxy")).unwrap_or_default();
-        let matcher = Matcher::builder().all("http://proxy").no(exceptions_for(server, exceptions)).build();
-        let uri: Uri = server.as_str().parse().map_err(|error| Error::settings("not an address").caused_by(&error))?;
-        match matcher.intercept(&uri) {
-            Some(_) => Self::parse(name, proxy).map(Some),
-            None => Ok(None),
-        }
+        let chosen = match configured {
+            Some(text) => Some(proxy::Proxy::named("`proxy-url`", text)?),
+            None => Proxies::of(environment).by_variable(server)?,
+        };
+        chosen.map(|proxy| Self::of(&proxy.url_with_password())).transpose()
     }
 
-    /// `source` says where the text stands; the text itself may hold a password and is not repeated.
-    fn parse(source: &str, text: &str) -> Result<Self> {
-        let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    fn of(url: &Url) -> Result<Self> {
         // Names are resolved by the proxy under either spelling.
-        let text = text.replacen("socks5h://", "socks5://", 1);
-        let url = Url::parse(&text).ok().filter(|url| SCHEMES.contains(&url.scheme()) && url.has_host());
-        let address = url.as_ref().and_then(|url| {
-            let port = url.port().or_else(|| (url.scheme() == "socks5").then_some(1080)).map(|port| format!(":{port}"));
-            format!("{}://{}{}", url.scheme(), url.host_str()?, port.unwrap_or_default()).parse().ok()
-        });
-        let (Some(url), Some(address)) = (url, address) else {
-            return Err(Error::settings(format!("`{source}` is not the address of a proxy"))
-                .hint("write it as `http://host:port`, `https://host:port` or `socks5://host:port`"));
-        };
+        let scheme = if url.scheme() == "socks5h" { "socks5" } else { url.scheme() };
+        let port = url.port().or_else(|| (scheme == "socks5").then_some(1080)).map(|port| format!(":{port}"));
+        let address = format!("{scheme}://{}{}", url.host_str().unwrap_or_default(), port.unwrap_or_default());
+        let address = address.parse().map_err(|error: http::uri::InvalidUri| {
+            Error::settings("the proxy has no usable address").caused_by(&error)
+        })?;
         let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let named = !url.username().is_empty() || url.password().is_some();
         let login = named.then(|| (plain(url.username()), Secret::new(plain(url.password().unwrap_or_default()))));
@@ -71,25 +55,6 @@ impl Proxy {
         value.set_sensitive(true);
         Some(value)
     }
-}
-
-const SCHEMES: [&str; 3] = ["http", "https", "socks5"];
-
-/// The entries of `NO_PROXY` that hold for the server's port, without ports and `*.`, which the
-/// matcher does not know.
-fn exceptions_for(server: &Url, exceptions: &str) -> String {
-    let here = |entry: &str| {
-        let entry = entry.trim();
-        let host = entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry);
-        match host.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-                (server.port_or_known_default() == Some(port)).then_some(host)
-            }
-            _ => Some(host.to_owned()),
-        }
-    };
-    exceptions.split(',').filter_map(here).collect::<Vec<String>>().join(",")
 }
 
 #[cfg(test)]
@@ -141,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_login_is_taken_out_of_the_address_and_decoded() {
-        let proxy =
-            Proxy::parse("proxy-url", "http://jane:p%40ss%3Aword@p:3128").unwrap_or_else(|error| panic!("{error}"));
+        let (server, text) = (Url::parse("https://api.example").unwrap(), "http://jane:p%40ss%3Aword@p:3128");
+        let proxy = Proxy::on_the_way_to(&server, Some(text), &Environment::default()).unwrap().unwrap();
         assert_eq!(proxy.address.to_string(), "http://p:3128/");
         assert_eq!(proxy.login, Some(("jane".to_owned(), Secret::new("p@ss:word"))));
         assert_eq!(proxy.authorization().unwrap(), "Basic amFuZTpwQHNzOndvcmQ=");

@@ -54,17 +54,26 @@ impl Proxies {
 
     /// The proxy on the way to this address, if one is.
     pub(crate) fn on_the_way_to(&self, url: &Url) -> Result<Option<Proxy>> {
-        if is_loopback(url) || self.excepts(url) {
-            return Ok(None);
+        match self.by_variable(url)? {
+            None if self.https.is_none() && self.http.is_none() && !self.excepts(url) => Ok(of_system(url)),
+            proxy => Ok(proxy),
         }
+    }
+
+    /// Likewise, by the variables alone: kubectl asks no system on the way to a cluster.
+    pub(crate) fn by_variable(&self, url: &Url) -> Result<Option<Proxy>> {
         match if url.scheme() == "https" { &self.https } else { &self.http } {
-            Some(variable) => Proxy::named(&format!("`{}`", variable.name), variable.value.expose()).map(Some),
-            None if self.https.is_none() && self.http.is_none() => Ok(of_system(url)),
-            None => Ok(None),
+            Some(variable) if !self.excepts(url) => {
+                Proxy::named(&format!("`{}`", variable.name), variable.value.expose()).map(Some)
+            }
+            Some(_) | None => Ok(None),
         }
     }
 
     fn excepts(&self, url: &Url) -> bool {
+        if is_loopback(url) {
+            return true;
+        }
         let exceptions = exceptions_for(url, &self.exceptions);
         let matcher = Matcher::builder().all("http://proxy.invalid").no(exceptions).build();
         url.as_str().parse().is_ok_and(|uri| matcher.intercept(&uri).is_none())

@@ -71,18 +71,24 @@ pub(crate) fn tell_notes(settings: &Settings, ui: Ui) {
 
 /// The command that signs in to this identity, as short as the kubeconfig allows.
 pub(crate) fn login_command(settings: &Settings, environment: &Environment) -> String {
-    let key = Key::of(&settings.identity);
+    let same = |entry: &Settings| {
+        Key::of(&entry.identity) == Key::of(&settings.identity) && entry.cache.folder == settings.cache.folder
+    };
     let configured = kubeconfig::load(None, environment).ok().and_then(|kubeconfig| {
-        kubeconfig.exec_users().into_iter().find(|user| {
-            settings_of_entry(user, &Options::default(), environment).is_ok_and(|entry| Key::of(&entry.identity) == key)
-        })
+        let mut users = kubeconfig.exec_users().into_iter();
+        users.find(|user| settings_of_entry(user, &Options::default(), environment).is_ok_and(|entry| same(&entry)))
     });
     match configured {
         Some(ExecUser { context: Some(context), .. }) => {
             format!("kubectl headlamp login --context {}", shell_word(&context))
         }
         Some(user) => format!("kubectl headlamp login --user {}", shell_word(&user.name)),
-        None => format!("kubectl headlamp login{}", identity_flags(&settings.identity)),
+        None => {
+            let elsewhere =
+                settings.cache.folder.as_ref().filter(|folder| Some(*folder) != environment.state_folder().as_ref());
+            let folder = elsewhere.map(|folder| format!(" --cache-dir {}", shell_word(&folder.display().to_string())));
+            format!("kubectl headlamp login{}{}", identity_flags(&settings.identity), folder.unwrap_or_default())
+        }
     }
 }
 

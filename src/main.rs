@@ -13,8 +13,8 @@
 //! |---|---|
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
-//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?; `waiting` `token_source`), `sign_in/*` (one function per flow), `credential` (`credential_source`: any kubeconfig user's) |
-//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` (`cache_key` `cache_lock` `private_file`) `oidc` (`provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `port_holder`) `browser` `terminal` `kubeconfig` (`kubeconfig_user` `kubeconfig_flags`) `exec_plugin` `api_server` `api_connection` (`dialer` `http2_pool` `tls` `api_proxy` `resolver`) |
+//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?; `waiting` `token_source` `wish`), `sign_in/*` (one function per flow), `credential` (`credential_source`: any kubeconfig user's) |
+//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` (`cache_key` `cache_lock` `private_file`) `oidc` (`attempt` `provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `port_holder`) `browser` `terminal` `kubeconfig` (`kubeconfig_user` `kubeconfig_flags`) `exec_plugin` `api_server` `api_connection` (`dialer` `http2_pool` `tls` `api_proxy` `resolver`) |
 //! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `environment` |
 //! | | `loopback` `json_object` `error` `secret` |
 //!
@@ -38,6 +38,7 @@
 mod api_connection;
 mod api_proxy;
 mod api_server;
+mod attempt;
 mod authorization_response;
 mod browser;
 mod browser_session;
@@ -100,6 +101,7 @@ mod waiting;
 mod watch;
 mod watch_difference;
 mod websocket;
+mod wish;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

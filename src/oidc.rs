@@ -12,13 +12,14 @@ use oauth2::{PkceCodeChallenge, PkceCodeVerifier};
 use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
+pub(crate) use crate::attempt::Attempt;
 pub(crate) use crate::device_code::DeviceCode;
 use crate::error::{Error, Result};
 use crate::http::{Http, Repeat};
 use crate::json_object::JsonObject;
 use crate::options::{ClientAuthentication, ProviderKind, RefreshScopes, TokenType};
 use crate::provider::OFFLINE_ACCESS;
-pub(crate) use crate::provider::{Provider, check_callback_issuer, discover, no_refresh_token_reason};
+pub(crate) use crate::provider::{Provider, check_callback_issuer, discover, discover_anew, no_refresh_token_reason};
 use crate::refusal;
 pub(crate) use crate::refusal::{GrantError, Refusal};
 use crate::secret::Secret;
@@ -32,16 +33,6 @@ pub(crate) struct Client<'a> {
     pub(crate) http: &'a Http,
     /// A public client has none.
     pub(crate) secret: Option<&'a Secret>,
-}
-
-/// One try to sign in with a browser. Its values serve once and are never written down.
-pub(crate) struct Attempt {
-    /// Where the person signs in. It holds the state and the nonce.
-    pub(crate) url: Secret,
-    pub(crate) state: Secret,
-    pub(crate) nonce: Secret,
-    /// PKCE's secret, of which the URL holds the hash.
-    pub(crate) verifier: Secret,
 }
 
 /// What only some sign-ins ask for.

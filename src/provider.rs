@@ -38,6 +38,12 @@ struct Place {
     tls_verified: bool,
 }
 
+impl Place {
+    fn of(settings: &Settings) -> Self {
+        Self { issuer: settings.identity.issuer.clone(), tls_verified: settings.identity.tls_verified }
+    }
+}
+
 /// The provider of the settings, from the cache while it may be used, else by two requests.
 pub(crate) async fn discover(
     http: &Http,
@@ -45,15 +51,27 @@ pub(crate) async fn discover(
     cache: Option<&Cache>,
     now: Timestamp,
 ) -> Result<Provider> {
-    let place = Place { issuer: settings.identity.issuer.clone(), tls_verified: settings.identity.tls_verified };
-    if let Some(provider) = cache.and_then(|cache| Provider::kept(cache, &place, now)) {
+    if let Some(provider) = cache.and_then(|cache| Provider::kept(cache, &Place::of(settings), now)) {
         http.step("the provider is known from the cache");
         return Ok(provider);
     }
+    discover_anew(http, settings, cache, now).await
+}
+
+/// Likewise, asked now: before a person is sent to a provider, it must be there.
+pub(crate) async fn discover_anew(
+    http: &Http,
+    settings: &Settings,
+    cache: Option<&Cache>,
+    now: Timestamp,
+) -> Result<Provider> {
+    let place = Place::of(settings);
     http.step(format!("discovering `{}`", place.issuer));
     let (metadata, one) = fetch_metadata(http, &place.issuer, now).await?;
     let (keys, other) = fetch_keys(http, &metadata.jwks_uri, now).await?;
-    let provider = Provider { metadata, keys, place, fetched: now, lifetime: one.min(other), keys_asked_again: None };
+    // A provider whose tokens never fit its keys is not asked for them ever faster.
+    let keys_asked_again = cache.and_then(|cache| Provider::kept(cache, &place, now)?.keys_asked_again);
+    let provider = Provider { metadata, keys, place, fetched: now, lifetime: one.min(other), keys_asked_again };
     provider.keep(http, cache);
     Ok(provider)
 }

@@ -4,12 +4,12 @@ use ::http::{Response, StatusCode};
 use jiff::Timestamp;
 use url::Url;
 
+use crate::attempt::Attempt;
 use crate::callback::CallbackRefusal;
 use crate::entra::{aadsts, preset};
 use crate::error::{Error, Kind};
 use crate::http;
 use crate::json_object::JsonObject;
-use crate::oidc::Attempt;
 use crate::options::Flow;
 use crate::secret::Secret;
 use crate::settings::{SecretSource, Settings};

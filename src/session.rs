@@ -9,40 +9,14 @@ use std::cell::Cell;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::{Cache, Entry, Failure, Found, Key, Lock, Token};
-use crate::clock::{Clock, in_words};
-use crate::environment::Environment;
+use crate::clock::in_words;
 use crate::error::{Error, Kind, Result};
-use crate::id_token::LEEWAY;
-use crate::options::TokenType;
 use crate::settings::Settings;
 use crate::sign_in::{self, Presence};
 use crate::token_source::{Refreshed, TokenSource};
-use crate::ui::Ui;
 use crate::waiting::{REFRESH, SIGN_IN, Waited, wait_for_lock};
-
-/// What every step is handed.
-#[derive(Clone, Copy)]
-pub(crate) struct Session<'a> {
-    pub(crate) settings: &'a Settings,
-    pub(crate) ui: Ui,
-    pub(crate) environment: &'a Environment,
-    pub(crate) clock: Clock,
-    /// kubectl's word on stdin (`spec.interactive`), `None` where a person runs us.
-    pub(crate) interactive: Option<bool>,
-    /// The cluster that the token is for, for the page that the browser shows.
-    pub(crate) cluster: Option<&'a str>,
-}
-
-/// What is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// A token that is good for a while, from wherever.
-    Valid,
-    /// A token newer than the cached one.
-    Refreshed,
-    /// A new sign-in, whatever the cache says.
-    SignedIn,
-}
+pub(crate) use crate::wish::{Session, Wish};
+use crate::wish::{ended, lasts, wanted};
 
 /// The cached token of the wanted type, if it has enough time left. Opens one file.
 pub(crate) fn cached(settings: &Settings, now: Timestamp) -> Result<Option<Token>> {
@@ -99,7 +73,7 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
 /// A sign-in whose tokens are kept nowhere.
 async fn unshared(session: Session<'_>) -> Result<Entry> {
     let way = sign_in::way(session.settings, session.environment, presence(session))?;
-    TokenSource::begin(session, None).await?.sign_in(way, None, None, &Cell::new(false)).await
+    TokenSource::begin_anew(session, None).await?.sign_in(way, None, None, &Cell::new(false)).await
 }
 
 fn presence(session: Session<'_>) -> Presence {
@@ -194,7 +168,7 @@ impl<'a> Turn<'a> {
         let signed_in = async {
             let mut source = match source {
                 Some(source) => source,
-                None => TokenSource::begin(self.session, Some((self.cache, self.key))).await?,
+                None => TokenSource::begin_anew(self.session, Some((self.cache, self.key))).await?,
             };
             let entry = source.sign_in(way, before, claims, &asked).await?;
             Ok((entry, source.not_kept()))
@@ -277,31 +251,6 @@ fn obtained(settings: &Settings, entry: Entry) -> Result<(Token, Entry)> {
         Some(token) => Ok((token, entry)),
         None => Err(Error::bug("a sign-in ended well without the wanted token")),
     }
-}
-
-/// The entry's token of the type that the cluster is given.
-pub(crate) fn wanted(settings: &Settings, entry: Entry) -> Option<Token> {
-    match settings.token_type {
-        TokenType::Id => entry.id_token,
-        TokenType::Access => entry.access_token,
-    }
-}
-
-/// Whether the token has enough time left to be handed out from the cache.
-pub(crate) fn lasts(settings: &Settings, token: &Token, now: Timestamp) -> bool {
-    token.expires.duration_since(now) > settings.cache.minimum_validity
-}
-
-pub(crate) fn type_name(token_type: TokenType) -> &'static str {
-    match token_type {
-        TokenType::Id => "an ID token",
-        TokenType::Access => "an access token",
-    }
-}
-
-/// Whether the token has ended, for a clock that may be as wrong as that of an ID token's reader.
-pub(crate) fn ended(token: &Token, now: Timestamp) -> bool {
-    token.expires.saturating_add(LEEWAY).unwrap_or(token.expires) <= now
 }
 
 /// kubectl asks again this long before the token's end.

@@ -18,9 +18,9 @@ use crate::id_token::{self, Expectation, Verified};
 use crate::oidc::{self, Client, GrantError, Provider, Refusal, Reply};
 use crate::options::TokenType;
 use crate::secret::Secret;
-use crate::session::{Session, Wish, ended, lasts, type_name, wanted};
 use crate::settings::{Settings, Subject};
 use crate::sign_in::{self, Grant, Presence, SignIn, Way};
+use crate::wish::{Session, Wish, ended, lasts, type_name, wanted};
 
 /// A provider, a client there, and where the results go.
 pub(crate) struct TokenSource<'a> {
@@ -40,13 +40,27 @@ pub(crate) enum Refreshed {
 }
 
 impl<'a> TokenSource<'a> {
+    /// For a refresh: what is kept of the provider will do, so that it is one request.
     pub(crate) async fn begin(session: Session<'a>, place: Option<(&'a Cache, &'a Key)>) -> Result<Self> {
+        let Session { settings, clock, .. } = session;
+        let (http, secret) = Self::prepare(session).await?;
+        let provider = oidc::discover(&http, settings, place.map(|(cache, _)| cache), clock.now()).await?;
+        Ok(Self { session, place, http, provider, secret, not_kept: None })
+    }
+
+    /// For a sign-in: nobody is sent to a provider that is not there.
+    pub(crate) async fn begin_anew(session: Session<'a>, place: Option<(&'a Cache, &'a Key)>) -> Result<Self> {
+        let Session { settings, clock, .. } = session;
+        let (http, secret) = Self::prepare(session).await?;
+        let provider = oidc::discover_anew(&http, settings, place.map(|(cache, _)| cache), clock.now()).await?;
+        Ok(Self { session, place, http, provider, secret, not_kept: None })
+    }
+
+    async fn prepare(session: Session<'a>) -> Result<(Http, Option<Secret>)> {
         let Session { settings, ui, clock, .. } = session;
         let http = Http::new(&settings.connection, ui, clock)?;
         let secret = tokio::time::timeout(settings.timeout, settings.client_secret.read("client secret"));
-        let secret = secret.await.map_err(|_| sign_in::timed_out(settings))??;
-        let provider = oidc::discover(&http, settings, place.map(|(cache, _)| cache), clock.now()).await?;
-        Ok(Self { session, place, http, provider, secret, not_kept: None })
+        Ok((http, secret.await.map_err(|_| sign_in::timed_out(settings))??))
     }
 
     fn client(&self) -> Client<'_> {

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::cache::{Cache, Holder, Key, Lock, Locked};
 use crate::clock::in_words;
 use crate::error::{Error, Kind, Result};
-use crate::session::Session;
 use crate::settings::Settings;
+use crate::wish::Session;
 
 /// What the lock of a sign-in is for; those who wait are told.
 pub(crate) const SIGN_IN: &str = "sign-in";

@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::clock::Clock;
+use crate::environment::Environment;
 use crate::secret::Secret;
+use crate::ui::Ui;
 use crate::{options, settings};
 
 fn settings(token_type: &str) -> Settings {

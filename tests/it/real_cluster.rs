@@ -227,3 +227,17 @@ fn an_entry_of_kubelogin_s_works_when_its_command_is_changed() {
     seat.sandbox.write_kubeconfig(&seat.cluster.kubeconfig(BINARY, &arguments));
     assert_is(&seat.kubectl(WHOAMI).run().succeeded(), "valentina");
 }
+
+#[test]
+fn the_cluster_says_whom_it_takes_us_for_and_refuses_a_token_that_is_none() {
+    let Some(seat) = Seat::taken("edith") else { return };
+    let _ = seat.sandbox.command(["login"]).run().succeeded();
+    let status = seat.sandbox.command(["status", "--verify"]).run().succeeded();
+    assert!(status.stdout.contains("knows you as `oidc:edith`"), "{status}");
+    assert!(status.stdout.contains(&format!("`oidc:{GROUP}`")), "{status}");
+    // A token of a kind that this cluster does not take: opaque, for no audience of its.
+    seat.use_entry(&["--token-type=access"]);
+    let status = seat.sandbox.command(["status", "--verify"]).run();
+    assert_eq!(status.code, 1, "{status}");
+    assert!(status.stderr.contains("does not accept the token"), "{status}");
+}

@@ -223,5 +223,21 @@ fn a_provider_without_the_password_grant_is_told_apart_from_a_wrong_password() {
     assert!(output.stderr.contains("unsupported_grant_type"), "{output:?}");
 }
 
+#[test]
+fn after_a_logout_the_provider_takes_the_refresh_token_no_more() {
+    let Some(seat) = Seat::taken("chieko", CLIENT) else { return };
+    let _ = seat.get_token().run().succeeded();
+    let entry = seat.sandbox.cache_entry();
+    let kept = fs::read(&entry).unwrap();
+    let logout = seat.sandbox.command(["logout"]).args(&seat.flags).run().succeeded();
+    assert!(logout.stderr.contains("tokens revoked and deleted"), "{logout}");
+    assert!(!entry.exists());
+    // Whoever had made a copy before has nothing of it.
+    fs::write(&entry, kept).unwrap();
+    let output = seat.get_token_alone().arg("--force-refresh").run();
+    assert_eq!(output.code, 3, "{output}");
+    assert!(output.stderr.contains("invalid_grant"), "{output}");
+}
+
 /// Chromium's report, in the sandbox: a secret in it would be found there.
 const REPORT: &str = "chromium.json";

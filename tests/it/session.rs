@@ -305,3 +305,27 @@ fn a_port_that_was_taken_holds_nobody_off_once_it_is_free() {
     drop(other);
     let _ = run().succeeded();
 }
+
+#[test]
+fn nobody_is_sent_to_a_provider_that_is_not_there() {
+    let provider = Provider::start();
+    let sandbox = Sandbox::new(BINARY);
+    let _ = sandbox.get_token(&provider).run().succeeded();
+    sandbox.visits();
+    provider.go_down();
+    for run in [sandbox.login(&provider), sandbox.get_token(&provider).arg("--scope=email")] {
+        let output = run.run();
+        assert_eq!(output.code, 6, "{output}");
+    }
+    assert_eq!(sandbox.opened().len(), 1, "a browser was opened on a dead end");
+}
+
+#[test]
+fn the_command_that_signs_in_uses_the_folder_that_was_looked_in() {
+    let provider = Provider::start();
+    provider.unused_is_fine();
+    let sandbox = Sandbox::new(BINARY);
+    let folder = sandbox.path("tokens of mine");
+    let output = alone(&sandbox, &provider).arg(format!("--cache-dir={}", folder.display())).run();
+    assert!(output.stderr.contains(&format!(" --cache-dir '{}'` in a terminal", folder.display())), "{output}");
+}

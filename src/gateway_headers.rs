@@ -4,12 +4,13 @@
 //! `Authorization`, and `Cookie` is ours. Down, because whatever a pod answers behind `…/proxy/`
 //! would set cookies, workers and policies for our origin.
 
-#![allow(dead_code, reason = "wired by `open`")]
+#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::websocket;
 
 const TO_API: [HeaderName; 11] = [
     header::ACCEPT,
@@ -59,9 +60,6 @@ const FROM_API: [HeaderName; 17] = [
 const FROM_API_WEBSOCKET: [HeaderName; 4] =
     [header::CONNECTION, header::SEC_WEBSOCKET_ACCEPT, header::SEC_WEBSOCKET_PROTOCOL, header::UPGRADE];
 
-/// Subprotocols that carry a credential begin so: Kubernetes' bearer token, Headlamp's user.
-const CREDENTIAL_PROTOCOL: &str = "base64url.";
-
 /// What of a request goes to the API server; the credential is added by the connection.
 pub(crate) fn to_api(headers: &HeaderMap) -> HeaderMap {
     only(headers, &TO_API)
@@ -70,17 +68,11 @@ pub(crate) fn to_api(headers: &HeaderMap) -> HeaderMap {
 /// What of a request for a websocket goes to the API server.
 pub(crate) fn to_api_websocket(headers: &HeaderMap) -> HeaderMap {
     let mut passed = only(headers, &TO_API_WEBSOCKET);
-    let offered: Vec<&str> = protocols(headers).filter(|protocol| !protocol.starts_with(CREDENTIAL_PROTOCOL)).collect();
+    let offered: Vec<&str> = websocket::offered(headers).collect();
     if let (false, Ok(offered)) = (offered.is_empty(), HeaderValue::try_from(offered.join(", "))) {
         passed.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
     }
     passed
-}
-
-/// The subprotocols that a request for a websocket offers.
-pub(crate) fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|protocol| !protocol.is_empty())
 }
 
 /// What of an API server's answer reaches the page, and what keeps it from being taken for a page.
@@ -286,6 +278,28 @@ mod tests {
         assert!(passed["content-security-policy"].to_str().unwrap().starts_with("sandbox;"));
         assert_eq!(passed["x-content-type-options"], "nosniff");
         assert_eq!(passed["cache-control"], "no-store");
+    }
+
+    #[test]
+    fn a_switch_of_protocols_brings_no_more_than_that() {
+        let answered = headers(&[
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-accept", "x"),
+            ("sec-websocket-protocol", "v4.channel.k8s.io"),
+            ("sec-websocket-extensions", "permessage-deflate"),
+            ("set-cookie", "x=y"),
+        ]);
+        let passed = from_api_websocket(&answered);
+        assert_eq!(names(&passed), ["connection", "sec-websocket-accept", "sec-websocket-protocol", "upgrade"]);
+    }
+
+    #[test]
+    fn our_own_pages_load_nothing_and_their_forms_keep_their_origin() {
+        let headers = own_page();
+        assert!(headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none';"));
+        assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(headers["referrer-policy"], "same-origin");
     }
 
     #[test]

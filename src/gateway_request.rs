@@ -8,7 +8,7 @@
 //! other than `chunked`, folded headers; where both a length and `chunked` are given it drops the
 //! length and closes the connection (RFC 9112 §6.3), and every body is framed anew on its way up.
 
-#![allow(dead_code, reason = "wired by `open`")]
+#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
 
 use std::borrow::Cow;
 
@@ -393,9 +393,9 @@ fn own_page(gate: &Gate, asked: &Asked<'_>, rest: &str, standing: Standing) -> O
             secret: Secret::new(secret),
             looking: asked.method == Method::HEAD || prefetch(asked.headers),
         }),
+        ("session" | "sign-in" | "come-back", "") if reads => Ok(Decision::SessionPage),
         ("sign-in", "") if *asked.method == Method::POST && standing == Standing::Known => Ok(Decision::SignIn),
         ("come-back", "") if *asked.method == Method::POST && standing == Standing::LoggedOut => Ok(Decision::ComeBack),
-        ("session" | "sign-in" | "come-back", "") if reads => Ok(Decision::SessionPage),
         ("sign-in" | "come-back", "") => Err(NO_SESSION),
         _ => Err(NOT_FOUND),
     }

@@ -350,7 +350,6 @@ impl Watch {
             }
             _ => {
                 let identity = metadata.identity();
-                self.deleted.remove(&identity);
                 let text = self.request.single.then_some(event.object.get());
                 self.objects.insert(identity, Known::of(&metadata, text));
             }

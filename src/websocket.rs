@@ -3,7 +3,7 @@
 //! What a watch looks like is what Kubernetes' API servers make of it: one text frame an event, and
 //! at the end a close with code 1000.
 
-#![allow(dead_code, reason = "wired by `open`")]
+#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -25,8 +25,6 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-
-use crate::gateway_headers;
 
 /// Keeps what stands between the browser and us from taking the connection for dead.
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(30);
@@ -53,8 +51,7 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<HeaderMap, &'static str> {
     answer.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     answer.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
-    let offered = gateway_headers::to_api_websocket(headers);
-    let mut offered = gateway_headers::protocols(&offered);
+    let mut offered = offered(headers);
     match (offered.next(), offered.next()) {
         (None, _) => {}
         (Some(protocol), None) => {
@@ -64,6 +61,14 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<HeaderMap, &'static str> {
         _ => return Err("a watch has one subprotocol at most"),
     }
     Ok(answer)
+}
+
+/// The subprotocols that a request offers, without those that are there to carry a credential:
+/// Kubernetes' bearer token, Headlamp's user.
+pub(crate) fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|line| line.to_str().ok());
+    let protocols = lines.flat_map(|line| line.split(',')).map(str::trim);
+    protocols.filter(|protocol| !protocol.is_empty() && !protocol.starts_with("base64url."))
 }
 
 /// Serves a page its events until it leaves, or until `produce` has no more; `produce` is dropped
@@ -135,14 +140,16 @@ pub(crate) async fn pass_through(page: OnUpgrade, cluster: OnUpgrade) -> io::Res
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-    use http::HeaderName;
+    use http::{HeaderName, Request, Response, StatusCode};
+    use http_body_util::Empty;
+    use hyper::service::service_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(60);
-    const HOUR: Duration = Duration::from_secs(3_600);
 
     fn asked(protocols: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -190,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn events_are_text_frames_and_the_end_is_a_close_with_1000() {
         let (ours, theirs) = duplex(1024);
-        let serving = tokio::spawn(serve(ours, HOUR, async |events: mpsc::Sender<String>| {
+        let serving = tokio::spawn(serve(ours, PING_EVERY, async |events: mpsc::Sender<String>| {
             for text in ["{}", "{\"a\":\"\u{e4}\"}"] {
                 events.send(text.to_owned()).await.unwrap();
             }
@@ -210,7 +217,7 @@ mod tests {
     async fn a_page_that_leaves_ends_what_is_behind_it() {
         for politely in [true, false] {
             let (ours, theirs) = duplex(1024);
-            let serving = tokio::spawn(serve(ours, HOUR, async |events: mpsc::Sender<String>| {
+            let serving = tokio::spawn(serve(ours, PING_EVERY, async |events: mpsc::Sender<String>| {
                 events.send("{}".to_owned()).await.unwrap();
                 pending::<()>().await;
             }));
@@ -241,7 +248,7 @@ mod tests {
     async fn a_page_that_does_not_read_holds_up_what_is_behind_it() {
         let (ours, mut theirs) = duplex(1024);
         let (told, mut count) = mpsc::unbounded_channel();
-        let _serving = tokio::spawn(serve(ours, HOUR, async move |events: mpsc::Sender<String>| {
+        let _serving = tokio::spawn(serve(ours, PING_EVERY, async move |events: mpsc::Sender<String>| {
             for number in 0.. {
                 events.send("x".repeat(500)).await.unwrap();
                 told.send(number).unwrap();
@@ -261,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_too_large_ends_it() {
         let (ours, theirs) = duplex(1024);
-        let serving = tokio::spawn(serve(ours, HOUR, async |_events| pending().await));
+        let serving = tokio::spawn(serve(ours, PING_EVERY, async |_events| pending().await));
         let mut browser = browser(theirs).await;
         let _ = browser.send(Message::text("x".repeat(LARGEST_MESSAGE + 1))).await;
         timeout(DEADLINE, serving).await.unwrap().unwrap();
@@ -270,8 +277,85 @@ mod tests {
     #[tokio::test]
     async fn nonsense_instead_of_frames_ends_it() {
         let (ours, mut theirs) = duplex(1024);
-        let serving = tokio::spawn(serve(ours, HOUR, async |_events| pending().await));
+        let serving = tokio::spawn(serve(ours, PING_EVERY, async |_events| pending().await));
         theirs.write_all(&[0xff; 100]).await.unwrap();
         timeout(DEADLINE, serving).await.unwrap().unwrap();
+    }
+
+    type Switched = Response<Empty<Bytes>>;
+
+    fn switching() -> Switched {
+        let answer = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        answer.header("connection", "upgrade").header("upgrade", "websocket").body(Empty::new()).unwrap()
+    }
+
+    /// Serves one connection: each request is handed what becomes of it once it is upgraded.
+    async fn switch<F>(then: impl Fn(OnUpgrade) -> F + Clone + Send + 'static) -> std::net::SocketAddr
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+                tokio::spawn(then(hyper::upgrade::on(&mut request)));
+                async { Ok::<Switched, Infallible>(switching()) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            connection.with_upgrades().await.unwrap();
+        });
+        address
+    }
+
+    async fn upgraded_client(address: std::net::SocketAddr) -> OnUpgrade {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        let request = Request::get("/").header("connection", "upgrade").header("upgrade", "websocket");
+        let mut answer = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+        hyper::upgrade::on(&mut answer)
+    }
+
+    #[tokio::test]
+    async fn what_is_passed_through_arrives_byte_for_byte_both_ways_and_its_end_too() {
+        const LENGTH: usize = 8 * 1024 * 1024;
+        let cluster = switch(|cluster| async {
+            let mut cluster = TokioIo::new(cluster.await.unwrap());
+            let mut heard = Vec::new();
+            cluster.read_to_end(&mut heard).await.unwrap();
+            heard.reverse();
+            cluster.write_all(&heard).await.unwrap();
+            cluster.shutdown().await.unwrap();
+        })
+        .await;
+        let (counted, mut counts) = mpsc::channel(1);
+        let between = switch(move |page| {
+            let counted = counted.clone();
+            async move {
+                let cluster = upgraded_client(cluster).await;
+                counted.send(pass_through(page, cluster).await.unwrap()).await.unwrap();
+            }
+        })
+        .await;
+        let page = upgraded_client(between).await.await.unwrap();
+        let (mut from_page, mut to_page) = tokio::io::split(TokioIo::new(page));
+        let sent: Vec<u8> = (0..LENGTH).map(|index| u8::try_from(index % 251).unwrap()).collect();
+        let mut heard = Vec::new();
+        let exchange = async {
+            tokio::join!(
+                async {
+                    to_page.write_all(&sent).await.unwrap();
+                    to_page.shutdown().await.unwrap();
+                },
+                async { from_page.read_to_end(&mut heard).await.unwrap() },
+            )
+        };
+        timeout(DEADLINE, exchange).await.unwrap();
+        heard.reverse();
+        assert!(heard == sent);
+        let length = u64::try_from(LENGTH).unwrap();
+        assert_eq!(timeout(DEADLINE, counts.recv()).await.unwrap().unwrap(), (length, length));
     }
 }

@@ -1,4 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "tests"
+)]
 
 use http::Request;
 use proptest::prelude::*;
@@ -101,21 +107,22 @@ fn told(decision: Decision) -> String {
         Decision::SetToken { cluster } => format!("set-token {cluster}"),
         Decision::Api(target) => format!("api {} {}", target.cluster, target.path_and_query()),
         Decision::Upgrade(target) => format!("upgrade {} {}", target.cluster, target.path_and_query()),
-        Decision::Watch { cluster, .. } => format!("watch {cluster}"),
+        Decision::Watch { cluster, watch } => {
+            assert_eq!(Some(watch), WatchRequest::of("/api/v1/pods", "watch=1&resourceVersion=7"));
+            format!("watch {cluster}")
+        }
         Decision::Redirect { to } => format!("redirect {to}"),
         Decision::Refuse(refusal) => format!("{}", refusal.status.as_u16()),
     }
 }
 
 #[track_caller]
-#[expect(clippy::needless_pass_by_value, reason = "one line a case")]
 fn check(sent: Sent, expected: &str) {
     let decision = told(sent.decide(&gate()));
     assert_eq!(decision, expected, "{sent:?}");
 }
 
 #[track_caller]
-#[expect(clippy::needless_pass_by_value, reason = "one line a case")]
 fn check_reason(sent: Sent, expected: &str) {
     match sent.decide(&gate()) {
         Decision::Refuse(refusal) => {

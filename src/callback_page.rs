@@ -1,5 +1,4 @@
-//! What the browser shows at the end of a sign-in. The pages load nothing, run nothing, and hold
-//! what other people wrote only as text.
+//! What the browser shows at the end of a sign-in.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -11,7 +10,8 @@ use url::Url;
 
 use crate::authorization_response::NoAnswer;
 use crate::callback_request::Rejection;
-use crate::error::{Error, printable};
+use crate::error::Error;
+use crate::page::{Lamp, STYLE, html, list, text};
 
 /// How a sign-in ended.
 #[derive(Debug)]
@@ -145,13 +145,6 @@ fn success(who: Option<&str>, cluster: Option<&str>, until: &str) -> String {
 }
 
 fn failure(message: &str, causes: &[String], hints: &[String]) -> String {
-    let list = |title: &str, lines: &[String]| match lines {
-        [] => String::new(),
-        lines => {
-            let lines: Vec<String> = lines.iter().map(|line| text(line)).collect();
-            format!("<h2>{title}</h2><ul><li>{}</li></ul>", lines.join("</li><li>"))
-        }
-    };
     html(
         Lamp::Off,
         "You are not signed in",
@@ -164,113 +157,9 @@ fn failure(message: &str, causes: &[String], hints: &[String]) -> String {
     )
 }
 
-#[derive(Clone, Copy)]
-enum Lamp {
-    On,
-    Off,
-}
-
-/// `title` is ours, `content` is HTML.
-fn html(lamp: Lamp, title: &str, content: &str) -> String {
-    let (class, beams) = match lamp {
-        Lamp::On => ("on", BEAMS),
-        Lamp::Off => ("off", CROSS),
-    };
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title} · kubectl headlamp</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n</head>\n\
-         <body>\n<main class=\"{class}\">\n\
-         <svg viewBox=\"4 2 44 44\" width=\"48\" height=\"48\" aria-hidden=\"true\">{LENS}{beams}</svg>\n\
-         <h1>{title}</h1>\n{content}\n</main>\n<footer>kubectl headlamp</footer>\n</body>\n</html>\n"
-    )
-}
-
-/// Text of others as HTML text: on one line, without characters that reorder their neighbours, and
-/// what stands in backticks as code.
-fn text(plain: &str) -> String {
-    let plain = printable(plain);
-    let parts: Vec<String> = plain.split('`').map(escaped).collect();
-    if parts.len().is_multiple_of(2) {
-        return parts.join("`");
-    }
-    let marked = parts
-        .into_iter()
-        .enumerate()
-        .map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part });
-    marked.collect()
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
-
-const LENS: &str = "<path d=\"M22 8C11 8 4 14.6 4 24s7 16 18 16c3.4 0 5-7 5-16S25.4 8 22 8z\"/>";
-const BEAMS: &str = "<path class=\"line\" d=\"M33 13.5 43 10M33.5 24H45M33 34.5 43 38\"/>";
-const CROSS: &str = "<path class=\"line\" d=\"M34 18.5 45 29.5M45 18.5 34 29.5\"/>";
-
-const STYLE: &str = "
-:root {
-  --page: #f4f5f7; --card: #fff; --edge: #dfe2e8; --text: #1b2029; --soft: #565e6c; --code: #eef0f4;
-  --on: #d97706; --off: #b3261e;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #101318; --card: #191d25; --edge: #2c323d; --text: #e7eaf0; --soft: #a3abb9; --code: #262c37;
-    --on: #fbbf24; --off: #f2938c;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0; min-height: 100vh; padding: 1.5rem; display: flex; flex-direction: column; align-items: center; justify-content: center;
-  background: var(--page); color: var(--text);
-  font: 1rem/1.55 system-ui, -apple-system, \"Segoe UI\", Roboto, \"Noto Sans\", sans-serif; overflow-wrap: anywhere;
-}
-main {
-  width: 100%; max-width: 36rem; padding: 2.25rem 2.5rem; background: var(--card);
-  border: 1px solid var(--edge); border-radius: 1rem; box-shadow: 0 1px 2px #0000000d, 0 12px 32px #0000000f;
-}
-.on { --mark: var(--on); }
-.off { --mark: var(--off); }
-svg { display: block; fill: var(--mark); }
-.line { fill: none; stroke: var(--mark); stroke-width: 3.5; stroke-linecap: round; }
-h1 { margin: .75rem 0 1rem; font-size: 1.6rem; line-height: 1.25; font-weight: 650; letter-spacing: -.01em; }
-h2 { margin: 1.5rem 0 .4rem; font-size: .95rem; font-weight: 650; }
-p { margin: 1.25rem 0 0; color: var(--soft); }
-.lead { margin: 0; color: var(--text); font-size: 1.05rem; }
-ul { margin: 0; padding-left: 1.2rem; }
-.lead::first-letter, li::first-letter { text-transform: uppercase; }
-li + li { margin-top: .3rem; }
-dl { margin: 0; border-top: 1px solid var(--edge); }
-dl div { display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; padding: .7rem 0; border-bottom: 1px solid var(--edge); }
-dt { flex: 0 0 7rem; color: var(--soft); }
-dd { flex: 1 1 14rem; margin: 0; font-weight: 550; }
-code {
-  display: inline-block; max-width: 100%;
-  padding: 0 .35em; border-radius: .3em; background: var(--code);
-  font: .9em/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, \"Liberation Mono\", monospace;
-}
-footer { margin-top: 1.25rem; color: var(--soft); font-size: .85rem; }
-@media (max-width: 30rem) { main { padding: 1.5rem; } }
-";
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -323,13 +212,5 @@ mod tests {
         let style = html.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
         assert!(policy.contains(&BASE64_STANDARD.encode(Sha256::digest(style))));
         assert!(!html.contains("style=") && !html.contains("src=") && !html.contains("http"));
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_of_others_becomes_markup(plain in any::<String>()) {
-            let shown = text(&plain).replace("<code>", "").replace("</code>", "");
-            prop_assert!(!shown.contains(['<', '>', '"', '\'']), "{}", shown);
-        }
     }
 }

@@ -18,6 +18,7 @@ use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::browser_session::Standing;
+use crate::peer::Peer;
 use crate::secret::Secret;
 use crate::watch::WatchRequest;
 
@@ -32,22 +33,15 @@ pub(crate) struct Gate {
     clusters: Vec<String>,
 }
 
-/// Who is at the other end of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Peer {
-    SameUser,
-    /// This system does not say.
-    Unknown,
-    AnotherUser,
-}
-
 /// Where a request goes.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// Our start page; `looking` for a prefetch or `HEAD`, which must not use it up.
+    /// Our start page, which leads on to this path of ours; `looking` for a prefetch or `HEAD`, which
+    /// must not use it up.
     Start {
         secret: Secret,
         looking: bool,
+        to: String,
     },
     /// Our page for a browser without a session, for one whose session ended, and for whoever asks.
     SessionPage,
@@ -129,6 +123,23 @@ impl Gate {
     pub(crate) fn home(&self) -> String {
         format!("{}/", self.base)
     }
+
+    /// The address of a path of the page, as a person writes it; `None` if it leads elsewhere.
+    pub(crate) fn address(&self, path: &str) -> Option<String> {
+        let path = format!("{}{}", self.home(), path.strip_prefix('/').unwrap_or(path));
+        stays_here(self, &path).then_some(path)
+    }
+
+    /// The path, where it stays with the page; else where the page begins.
+    pub(crate) fn or_home(&self, path: &str) -> String {
+        if stays_here(self, path) { path.to_owned() } else { self.home() }
+    }
+
+    /// Where a browser is to go that comes with this query or form: it stands there as `to`.
+    pub(crate) fn wanted(&self, query: &str) -> String {
+        let to = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "to");
+        self.or_home(&to.map(|(_, to)| to).unwrap_or_default())
+    }
 }
 
 impl ApiTarget {
@@ -167,6 +178,17 @@ impl Refusal {
 
     const fn instead(self, instead: &'static str) -> Self {
         Self { instead: Some(instead), ..self }
+    }
+}
+
+/// Whether a person will see the answer, in a tab. Old browsers say so only by what they accept.
+pub(crate) fn is_document(headers: &HeaderMap) -> bool {
+    match headers.get("sec-fetch-dest") {
+        Some(destination) => destination == "document",
+        None => headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html"))),
     }
 }
 
@@ -266,18 +288,9 @@ impl<'a> Asked<'a> {
         self.method == Method::GET || self.method == Method::HEAD
     }
 
-    /// A person sees the answer, in a tab. Old browsers say so only by what they accept.
+    /// A person sees the answer, in a tab.
     fn document(&self) -> bool {
-        self.reads()
-            && !self.upgrade
-            && self.destination.map_or_else(|| self.accepts_html(), |destination| destination == "document")
-    }
-
-    fn accepts_html(&self) -> bool {
-        self.headers
-            .get_all(header::ACCEPT)
-            .iter()
-            .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")))
+        self.reads() && !self.upgrade && is_document(self.headers)
     }
 
     /// What is refused whatever is asked for. A service worker would answer later pages of this
@@ -382,8 +395,7 @@ fn own_page(gate: &Gate, asked: &Asked<'_>, rest: &str, standing: Standing) -> O
     }
     if rest == "return" {
         // It comes from the provider's site and carries no cookie; it holds nothing.
-        let to = form_urlencoded::parse(asked.query.unwrap_or_default().as_bytes()).find(|(name, _)| name == "to");
-        let to = to.map(|(_, to)| to.into_owned()).filter(|to| stays_here(gate, to)).unwrap_or_else(|| gate.home());
+        let to = gate.wanted(asked.query.unwrap_or_default());
         return if asked.reads() { Ok(Decision::Return { to }) } else { Err(WRONG_METHOD) };
     }
     asked.check_origin()?;
@@ -392,6 +404,7 @@ fn own_page(gate: &Gate, asked: &Asked<'_>, rest: &str, standing: Standing) -> O
         ("start", secret) if reads => Ok(Decision::Start {
             secret: Secret::new(secret),
             looking: asked.method == Method::HEAD || prefetch(asked.headers),
+            to: gate.wanted(asked.query.unwrap_or_default()),
         }),
         ("session" | "sign-in" | "come-back", "") if reads => Ok(Decision::SessionPage),
         ("sign-in", "") if *asked.method == Method::POST && standing == Standing::Known => Ok(Decision::SignIn),

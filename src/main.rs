@@ -14,8 +14,8 @@
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
 //! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?; `waiting` `token_source` `wish`), `sign_in/*` (one function per flow), `credential` (`credential_source`: any kubeconfig user's), `gateway_request` (`gateway_headers` `browser_session`: may it come in, where does it go?) |
-//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` (`cache_key` `cache_lock` `private_file`) `oidc` (`attempt` `provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `port_holder`) `browser` `terminal` `kubeconfig` (`kubeconfig_user` `kubeconfig_flags`) `exec_plugin` `api_server` `api_connection` (`dialer` `http2_pool` `tls` `api_proxy` `resolver`) `watch` (`watch_difference` `resource_list`) `websocket` |
-//! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `ui` `clock` `random` `environment` |
+//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` (`cache_key` `cache_lock` `private_file`) `oidc` (`attempt` `provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `port_holder`) `peer` (`tcp_table`) `browser` `terminal` `kubeconfig` (`kubeconfig_user` `kubeconfig_flags`) `exec_plugin` `api_server` `api_connection` (`dialer` `http2_pool` `tls` `api_proxy` `resolver`) `watch` (`watch_difference` `resource_list`) `websocket` |
+//! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `page` `ui` `clock` `random` `environment` |
 //! | | `loopback` `json_object` `error` `secret` |
 //!
 //! Start reading at [`commands::get_token`], then [`session`].
@@ -77,6 +77,8 @@ mod kubelogin;
 mod loopback;
 mod oidc;
 mod options;
+mod page;
+mod peer;
 mod port_holder;
 mod private_file;
 mod provider;
@@ -92,6 +94,8 @@ mod session;
 mod settings;
 mod sign_in;
 mod signing_key;
+#[cfg(target_os = "linux")]
+mod tcp_table;
 mod terminal;
 mod tls;
 mod token_reply;

@@ -26,15 +26,15 @@ impl PortHolder {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
-    use std::net::{IpAddr, Ipv6Addr};
+    use std::net::IpAddr;
     use std::path::Path;
 
     use super::PortHolder;
+    use crate::tcp_table::{self, LISTEN, Socket};
 
     pub(super) fn holder(port: u16) -> Option<PortHolder> {
-        let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
         let sockets: Vec<String> =
-            tables.iter().flat_map(|table| listening(table, port)).map(|inode| format!("socket:[{inode}]")).collect();
+            listening(&tcp_table::read(), port).into_iter().map(|inode| format!("socket:[{inode}]")).collect();
         if sockets.is_empty() {
             return None;
         }
@@ -47,29 +47,12 @@ mod linux {
         Some(PortHolder { pid, ours: name == env!("CARGO_PKG_NAME"), name })
     }
 
-    /// The inodes of the sockets that listen on this port of a loopback address or of all addresses
-    /// (`proc_pid_net(5)`).
+    /// The inodes of the sockets that listen on this port of a loopback address or of all addresses.
     pub(super) fn listening(table: &str, port: u16) -> Vec<u64> {
-        let inode = |line: &str| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let (address, at) = fields.get(1)?.split_once(':')?;
-            let here = u16::from_str_radix(at, 16).ok()? == port && reaches_loopback(self::address(address)?);
-            (here && *fields.get(3)? == LISTEN).then(|| fields.get(9)?.parse().ok()).flatten()
+        let here = |socket: &Socket| {
+            socket.state == LISTEN && socket.local.port() == port && reaches_loopback(socket.local.ip())
         };
-        table.lines().filter_map(inode).collect()
-    }
-
-    /// The kernel writes addresses as the machine's own 32-bit numbers.
-    fn address(hexadecimal: &str) -> Option<IpAddr> {
-        let word = |at: usize| Some(u32::from_str_radix(hexadecimal.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
-        if hexadecimal.len() == 8 {
-            return word(0).map(IpAddr::from);
-        }
-        let mut octets = [0; 16];
-        for (index, chunk) in octets.chunks_exact_mut(4).enumerate() {
-            chunk.copy_from_slice(&word(index * 8)?);
-        }
-        Some(Ipv6Addr::from(octets).to_canonical())
+        tcp_table::sockets(table).filter(here).map(|socket| socket.inode).collect()
     }
 
     fn reaches_loopback(address: IpAddr) -> bool {
@@ -88,9 +71,6 @@ mod linux {
         let name = file.file_name()?.to_string_lossy().into_owned();
         Some(name.strip_suffix(" (deleted)").map(str::to_owned).unwrap_or(name))
     }
-
-    /// `TCP_LISTEN`.
-    const LISTEN: &str = "0A";
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -136,9 +116,9 @@ mod tests {
             2: 0500A8C0:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 13 1 0 100 0 0 10 0\n\
             3: 00000000:1F41 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 14 1 0 100 0 0 10 0\n";
         assert_eq!(linux::listening(table, 8000), [11]);
-        let table = "0: 0000000000000000FFFF00000100007F:1F40 0:0 0A 0 0 0 0 0 21 1\n\
-            1: 00000000000000000000000001000000:1F40 0:0 0A 0 0 0 0 0 22 1\n\
-            2: 000080FE000000000000000001000000:1F40 0:0 0A 0 0 0 0 0 23 1\n";
+        let table = "0: 0000000000000000FFFF00000100007F:1F40 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 21 1\n\
+            1: 00000000000000000000000001000000:1F40 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 22 1\n\
+            2: 000080FE000000000000000001000000:1F40 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 23 1\n";
         assert_eq!(linux::listening(table, 8000), [21, 22]);
     }
 

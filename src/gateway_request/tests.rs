@@ -95,7 +95,7 @@ fn gate() -> Gate {
 /// The decision in a word or two.
 fn told(decision: Decision) -> String {
     match decision {
-        Decision::Start { secret, looking } => format!("start {} {looking}", secret.expose()),
+        Decision::Start { secret, looking, to } => format!("start {} {looking} {to}", secret.expose()),
         Decision::SessionPage => "session page".to_owned(),
         Decision::SignIn => "sign in".to_owned(),
         Decision::ComeBack => "come back".to_owned(),
@@ -481,7 +481,9 @@ fn a_base_url_is_honoured() {
     check(fetch("/clusters/main/api/v1/pods"), "404");
     check(fetch("/ui/headlampx/config"), "404");
     check(fetch("/ui"), "404");
-    check(visit("/.kubectl-headlamp/start/x"), "start x false");
+    check(visit("/.kubectl-headlamp/start/x"), "start x false /ui/headlamp/");
+    check(visit("/.kubectl-headlamp/start/x?to=/ui/headlamp/c/main"), "start x false /ui/headlamp/c/main");
+    assert_eq!(gate.address("/c/main/pods?namespace=a").as_deref(), Some("/ui/headlamp/c/main/pods?namespace=a"));
     check(visit("/.kubectl-headlamp/return?to=%2Fother"), "return /ui/headlamp/");
     check_reason(websocket("/wsMultiplexer").from(Standing::Stranger), "kubectl headlamp open");
 }
@@ -489,8 +491,8 @@ fn a_base_url_is_honoured() {
 #[test]
 fn looking_at_the_start_address_does_not_use_it_up() {
     let start = visit("/.kubectl-headlamp/start/secret").from(Standing::Stranger);
-    check(start.clone(), "start secret false");
-    check(Sent { method: Method::HEAD, ..start.clone() }, "start secret true");
+    check(start.clone(), "start secret false /");
+    check(Sent { method: Method::HEAD, ..start.clone() }, "start secret true /");
     for (name, value) in [
         ("sec-purpose", "prefetch"),
         ("sec-purpose", "prefetch;prerender"),
@@ -498,7 +500,7 @@ fn looking_at_the_start_address_does_not_use_it_up() {
         ("x-moz", "prefetch"),
         ("x-purpose", "preview"),
     ] {
-        check(start.clone().with(name, value), "start secret true");
+        check(start.clone().with(name, value), "start secret true /");
     }
     check(start.clone().but("sec-fetch-site", "cross-site"), "403");
     check(start.clone().with("origin", "http://localhost:7002"), "403");
@@ -546,7 +548,25 @@ fn the_way_back_from_the_provider_leads_into_the_page_alone() {
         check(back(elsewhere), "return /");
     }
     check(visit("/.kubectl-headlamp/return").from(Standing::Stranger), "return /");
+    check(visit("/.kubectl-headlamp/start/x?to=//evil.example/"), "start x false /");
+    check(
+        visit("/.kubectl-headlamp/start/x?to=/c/main/pods%3Fnamespace%3Da"),
+        "start x false /c/main/pods?namespace=a",
+    );
     check(change(Method::POST, "/.kubectl-headlamp/return"), "405");
+}
+
+#[test]
+fn a_deep_link_is_a_path_of_the_page() {
+    let address = |path: &str| gate().address(path);
+    assert_eq!(address("/c/main/pods?namespace=a").as_deref(), Some("/c/main/pods?namespace=a"));
+    assert_eq!(address("c/main").as_deref(), Some("/c/main"));
+    assert_eq!(address("").as_deref(), Some("/"));
+    for elsewhere in
+        ["//evil.example/", "https://evil.example/", "/c/../x", "/.kubectl-headlamp/session", "/c\r\n", "/a b"]
+    {
+        assert_eq!(address(elsewhere), None, "{elsewhere}");
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod real_provider;
 #[cfg(unix)]
 mod secrets;
 mod session;
+mod stand_in;
 mod status;
 #[cfg(unix)]
 mod without_browser;

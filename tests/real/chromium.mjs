@@ -3,10 +3,9 @@
 //
 //   node chromium.mjs --as NAME --ca FILE [--report FILE] [--screenshots PREFIX] [--cancel] ADDRESS
 
-import { createHash, X509Certificate } from 'node:crypto';
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { chromium } from 'playwright-core';
+import { launch, signIn } from './launch.mjs';
 
 const { values: options, positionals: [address] } = parseArgs({
   allowPositionals: true,
@@ -19,36 +18,11 @@ const { values: options, positionals: [address] } = parseArgs({
   },
 });
 
-// Certificates that our CA signed are trusted by its key, and no others.
-const key = new X509Certificate(readFileSync(options.ca)).publicKey.export({ type: 'spki', format: 'der' });
-const pin = createHash('sha256').update(key).digest('base64');
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: [
-    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-    '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    `--ignore-certificate-errors-spki-list=${pin}`,
-    '--host-resolver-rules=MAP fonts.googleapis.com ~NOTFOUND', // the provider's pages ask for it
-  ],
-});
+const browser = await launch(options.ca);
 const page = await browser.newPage();
 page.setDefaultTimeout(60_000);
 await page.goto(address);
-const steps = [];
-for (;;) {
-  const name = page.locator('input[name=login]');
-  const submit = page.locator('button[type=submit]').first();
-  if (await submit.count() === 0) break;
-  if (await name.count() > 0) {
-    await name.fill(options.as);
-    await page.locator('input[name=password]').fill('any');
-  }
-  const cancel = options.cancel ? page.getByText('Cancel') : submit;
-  steps.push(await cancel.innerText());
-  const next = page.waitForEvent('load');
-  await cancel.click();
-  await next;
-}
+const steps = await signIn(page, options.as, options.cancel);
 await page.waitForLoadState('networkidle');
 const report = {
   url: page.url(),

@@ -82,6 +82,14 @@ impl Authority {
 }
 
 impl Certificate {
+    /// From PEM.
+    pub fn from_pem(certificate: &str, key: &str) -> Self {
+        use rustls::pki_types::pem::PemObject;
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a PEM certificate");
+        let key_der = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).expect("a PEM key, as PKCS #8");
+        Self { pem: certificate.to_owned(), key_pem: key.to_owned(), der, key_der: key_der.secret_pkcs8_der().to_vec() }
+    }
+
     fn new(certificate: &rcgen::Certificate, key: &KeyPair) -> Self {
         Self {
             pem: certificate.pem(),

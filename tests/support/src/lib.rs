@@ -4,6 +4,7 @@
 //! | double | stands for |
 //! |---|---|
 //! | [`Provider`] | an `OpenID` provider: strict, scripted, and able to misbehave |
+//! | [`StandIn`] | Headlamp's server and page, 0.30 to 0.45 |
 //! | [`ApiServer`] | a Kubernetes API server, for `kubectl get pods` and `kubectl auth whoami` |
 //! | [`Browser`] | a browser without a window |
 //! | [`Sandbox`] | a home folder, an environment and a desktop that are the test's own |
@@ -63,8 +64,12 @@
 pub mod api_server;
 pub mod authority;
 pub mod browser;
+#[cfg(unix)]
+pub mod chromium;
 pub mod connect_proxy;
 mod endpoints;
+pub mod headlamp;
+pub mod headlamp_flags;
 pub mod provider;
 #[cfg(unix)]
 pub mod real;
@@ -72,6 +77,7 @@ pub mod real;
 pub mod real_cluster;
 #[cfg(unix)]
 pub mod real_provider;
+pub mod request_log;
 pub mod run;
 pub mod sandbox;
 pub mod script;
@@ -85,7 +91,10 @@ mod tokens;
 pub use api_server::{ApiServer, SelfSubjectReview, exec_entry};
 pub use authority::{Authority, Certificate};
 pub use browser::{Browser, Visit};
+#[cfg(unix)]
+pub use chromium::{Chromium, Page, Site};
 pub use connect_proxy::ConnectProxy;
+pub use headlamp::{Oidc, StandIn, StandInOptions, Version};
 pub use provider::{
     AccessTokens, Approval, Behaviour, Device, Endpoint, Person, Provider, RefreshTokens, SignIn, Signature,
 };

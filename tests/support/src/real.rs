@@ -43,13 +43,18 @@ impl Node {
     ///
     /// `more` are further arguments of `chromium.mjs`.
     pub fn chromium(&self, person: &str, authority: &Path, report: &Path, more: &str) -> Option<String> {
-        let chromium = env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| on_path("chromium"));
-        let how = "needs Debian's package chromium, or any Chromium's path in CHROMIUM";
-        let chromium = part("Chromium", how, chromium.filter(|path| path.is_file()))?;
+        let chromium = chromium()?;
         let program = words([&self.program, &script("chromium.mjs")]);
         let [chromium, authority, report] = [&chromium, authority, report].map(|path| words([path]));
         Some(format!("{ENV} CHROMIUM={chromium} {program} --as {person} --ca {authority} --report {report} {more} %s"))
     }
+}
+
+/// Chromium's path.
+pub(crate) fn chromium() -> Option<PathBuf> {
+    let chromium = env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| on_path("chromium"));
+    let how = "needs Debian's package chromium, or any Chromium's path in CHROMIUM";
+    part("Chromium", how, chromium.filter(|path| path.is_file()))
 }
 
 /// Every kubectl on PATH or beside one that is, and those in `HEADLAMP_TEST_KUBECTL`, each once.

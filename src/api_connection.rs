@@ -3,8 +3,6 @@
 //! Requests go over HTTP/2 where the server offers it; watches too, on connections of their own;
 //! upgrades over HTTP/1.1. The connections of a client certificate are used by no other.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::error::Error as Cause;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

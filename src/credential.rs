@@ -6,8 +6,6 @@
 //! sign-in unless [`Credentials::sign_in`] is called; another exec plugin asks whenever it likes,
 //! as it does under kubectl.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 

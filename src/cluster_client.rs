@@ -1,0 +1,399 @@
+//! One cluster, asked as one user: the credential on every request, renewed when the cluster
+//! refuses it, and never another person's in its place.
+//!
+//! A 401 does not get out: the credential is renewed and the request repeated once. What is refused
+//! even then, or needs a person, is [`Trouble`], which all who use the cluster can watch.
+
+#![allow(dead_code, reason = "wired by `open`")]
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt;
+use hyper::body::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use crate::api_connection::{ApiConnection, Credential, empty, full};
+use crate::api_server::{Review, WhoAmI, self_subject_review};
+use crate::credential::{Credentials, StepAside};
+use crate::credential_source::Surroundings;
+use crate::dialer::BoxError;
+use crate::error::{Error, Kind, Result};
+use crate::http2_pool::{AnswerBody, Body};
+use crate::kubeconfig_user::{Impersonation, Target};
+
+/// A cluster as one user. Copies share it.
+#[derive(Clone)]
+pub(crate) struct ClusterClient(Arc<Shared>);
+
+struct Shared {
+    api: ApiConnection,
+    credentials: Credentials,
+    impersonation: Impersonation,
+    /// The context's namespace.
+    namespace: String,
+    /// For one question of our own.
+    time_limit: Option<Duration>,
+    person: Mutex<Option<Person>>,
+    who: Mutex<Option<WhoAmI>>,
+    /// Held by whoever asks whose a renewed credential is.
+    asking: tokio::sync::Mutex<()>,
+    trouble: watch::Sender<Option<Trouble>>,
+    refused_since: Mutex<Option<Instant>>,
+}
+
+/// Whose credentials are used, once that is known.
+struct Person {
+    /// The credential that was last found to be this person's.
+    serial: u64,
+    subject: Option<String>,
+    /// User name and uid in the cluster's eyes; asked for where the credential has no subject.
+    name: Option<(String, Option<String>)>,
+}
+
+/// Which of the connections a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    Request,
+    /// For an answer that goes on for long.
+    Stream,
+    /// For an answer that may be `101`.
+    Upgrade,
+}
+
+/// A request's body.
+pub(crate) enum Payload {
+    None,
+    /// It can be sent a second time.
+    Whole(Bytes),
+    /// It cannot.
+    Stream(Body),
+}
+
+/// Why the cluster cannot be asked until a person does something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The credential has ended or is refused, and there is no other.
+    SignIn(Error),
+    /// Whoever signed in last is somebody else. This does not pass.
+    AnotherUser(Error),
+}
+
+impl Trouble {
+    pub(crate) fn error(&self) -> &Error {
+        match self {
+            Self::SignIn(error) | Self::AnotherUser(error) => error,
+        }
+    }
+}
+
+/// A cluster that has just been started refuses everybody for some seconds.
+const REFUSALS_PASS: Duration = Duration::from_secs(20);
+
+impl ClusterClient {
+    /// Nothing is asked yet. `time_limit` is for the questions that go through [`Self::kube`].
+    pub(crate) fn new(
+        target: &Target,
+        surroundings: Surroundings,
+        step_aside: StepAside,
+        time_limit: Option<Duration>,
+    ) -> Result<Self> {
+        Ok(Self(Arc::new(Shared {
+            api: ApiConnection::new(&target.cluster, &surroundings.environment)?,
+            credentials: Credentials::new(target, surroundings, step_aside)?,
+            impersonation: target.user.impersonate.clone(),
+            namespace: target.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            time_limit,
+            person: Mutex::default(),
+            who: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            trouble: watch::Sender::new(None),
+            refused_since: Mutex::default(),
+        })))
+    }
+
+    /// The answer's head, whatever its status, but never 401.
+    pub(crate) async fn send(&self, line: Line, head: Request<()>, payload: Payload) -> Result<Response<AnswerBody>> {
+        let credential = self.credential().await?;
+        let again = match &payload {
+            Payload::None => Some(Payload::None),
+            Payload::Whole(bytes) => Some(Payload::Whole(bytes.clone())),
+            Payload::Stream(_) => None,
+        };
+        let again = again.map(|payload| (copy(&head), payload));
+        let answer = self.exchange(line, &credential, head, payload).await?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            self.accepted();
+            return Ok(answer);
+        }
+        drop(answer);
+        let renewed = self.0.credentials.renewed(&credential).await.map_err(|error| self.failed(error))?;
+        let renewed = self.of_same_person(renewed).await?;
+        let Some((head, payload)) = again else {
+            return Err(Error::unreachable("the cluster refused the credential, which has been renewed since")
+                .hint("repeat the request: its body was too long to be kept"));
+        };
+        let answer = self.exchange(line, &renewed, head, payload).await?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            self.accepted();
+            return Ok(answer);
+        }
+        // Whatever was renewed meanwhile counts for the next request.
+        Err(match self.0.credentials.renewed(&renewed).await {
+            Ok(_) => self.refused(),
+            Err(error) => self.failed(error),
+        })
+    }
+
+    /// Whom the cluster takes us for. From now on the credential of another person is not used.
+    pub(crate) async fn review(&self) -> Result<Review> {
+        let shared = &*self.0;
+        let mut credential = shared.credentials.current().await.map_err(|error| self.failed(error))?;
+        let mut review = self_subject_review(&shared.api, &credential, &shared.impersonation).await?;
+        if let Review::Refused(error) = review {
+            credential = match shared.credentials.renewed(&credential).await {
+                Ok(renewed) => renewed,
+                // What the cluster said tells more than that there is nothing else.
+                Err(failed) if failed.kind() == Kind::Other => return Ok(Review::Refused(error)),
+                Err(failed) => return Err(failed),
+            };
+            review = self_subject_review(&shared.api, &credential, &shared.impersonation).await?;
+        }
+        let who = match &review {
+            Review::Known(who) => Some(who.clone()),
+            Review::Accepted(_) => None,
+            Review::Refused(_) => return Ok(review),
+        };
+        let name = match who.as_ref().filter(|_| shared.impersonation.user.is_none()) {
+            Some(who) => Some((who.username.clone(), who.uid.clone())),
+            None if credential.subject.is_none() => self.name_of(&credential).await?,
+            None => None,
+        };
+        *locked(&shared.person) = Some(Person { serial: credential.serial, subject: credential.subject.clone(), name });
+        *locked(&shared.who) = who;
+        self.accepted();
+        Ok(review)
+    }
+
+    /// Whom the cluster takes us for, as far as it says.
+    pub(crate) fn who(&self) -> Option<WhoAmI> {
+        locked(&self.0.who).clone()
+    }
+
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.0.trouble.subscribe()
+    }
+
+    /// Whether [`Self::sign_in`] can come to anything.
+    pub(crate) fn can_sign_in(&self) -> bool {
+        self.0.credentials.can_sign_in()
+    }
+
+    /// Obtains a credential by whatever it takes; a person may be asked.
+    pub(crate) async fn sign_in(&self) -> Result<()> {
+        let credential = self.0.credentials.sign_in().await?;
+        self.of_same_person(credential).await?;
+        self.accepted();
+        Ok(())
+    }
+
+    /// When the credential in use ends, as far as is known.
+    pub(crate) async fn expires(&self) -> Option<jiff::Timestamp> {
+        self.0.credentials.current().await.ok().and_then(|credential| credential.expires)
+    }
+
+    /// Ends every connection: after a sleep the other end has forgotten them.
+    pub(crate) fn reset(&self) {
+        self.0.api.reset();
+    }
+
+    /// The API server's address.
+    pub(crate) fn server(&self) -> &str {
+        &self.0.api.cluster().server
+    }
+
+    /// kube's client, over these connections and as this user.
+    pub(crate) fn kube(&self) -> kube::Client {
+        kube::Client::new(KubeService(self.clone()), self.0.namespace.clone())
+    }
+
+    async fn exchange(
+        &self,
+        line: Line,
+        credential: &Credential,
+        head: Request<()>,
+        payload: Payload,
+    ) -> Result<Response<AnswerBody>> {
+        let Shared { api, impersonation, .. } = &*self.0;
+        let request = head.map(|()| match payload {
+            Payload::None => empty(),
+            Payload::Whole(bytes) => full(bytes),
+            Payload::Stream(body) => body,
+        });
+        match line {
+            Line::Request => api.send(credential, impersonation, request).await,
+            Line::Stream => api.stream(credential, impersonation, request).await,
+            Line::Upgrade => api.upgrade(credential, impersonation, request).await,
+        }
+    }
+
+    async fn credential(&self) -> Result<Credential> {
+        if let Some(Trouble::AnotherUser(error)) = &*self.0.trouble.borrow() {
+            return Err(error.clone());
+        }
+        let credential = self.0.credentials.current().await.map_err(|error| self.failed(error))?;
+        self.of_same_person(credential).await
+    }
+
+    /// The credential, if it is the same person's as those before.
+    async fn of_same_person(&self, credential: Credential) -> Result<Credential> {
+        if self.is_known(&credential) {
+            return Ok(credential);
+        }
+        let _asking = self.0.asking.lock().await;
+        if self.is_known(&credential) {
+            return Ok(credential);
+        }
+        let (subject, name) = match &*locked(&self.0.person) {
+            Some(person) => (person.subject.clone(), person.name.clone()),
+            None => return Ok(credential),
+        };
+        let same = if let (Some(one), Some(other)) = (&subject, &credential.subject) {
+            one == other
+        } else {
+            let found = self.name_of(&credential).await?;
+            name.is_none() || found.is_none() || name == found
+        };
+        if !same {
+            let error = Error::new(Kind::Other, "whoever signed in is somebody else than before")
+                .hint("end this and run `kubectl headlamp open` again to go on as the new user");
+            self.0.trouble.send_replace(Some(Trouble::AnotherUser(error.clone())));
+            return Err(error);
+        }
+        if let Some(person) = &mut *locked(&self.0.person) {
+            (person.serial, person.subject) = (credential.serial, credential.subject.clone());
+        }
+        Ok(credential)
+    }
+
+    fn is_known(&self, credential: &Credential) -> bool {
+        let mut person = locked(&self.0.person);
+        let Some(person) = &mut *person else { return true };
+        let same = person.subject.is_some() && person.subject == credential.subject;
+        if same {
+            person.serial = credential.serial;
+        }
+        same || person.serial == credential.serial
+    }
+
+    /// Whom the cluster takes the credential itself for; `None` where it does not say.
+    async fn name_of(&self, credential: &Credential) -> Result<Option<(String, Option<String>)>> {
+        match self_subject_review(&self.0.api, credential, &Impersonation::default()).await? {
+            Review::Known(who) => Ok(Some((who.username, who.uid))),
+            Review::Accepted(_) => Ok(None),
+            Review::Refused(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn accepted(&self) {
+        *locked(&self.0.refused_since) = None;
+        self.0
+            .trouble
+            .send_if_modified(|trouble| matches!(trouble, Some(Trouble::SignIn(_))) && trouble.take().is_some());
+    }
+
+    /// The cluster refuses what was just renewed.
+    fn refused(&self) -> Error {
+        self.failed(
+            Error::new(Kind::Other, "the cluster refuses even a credential that was just renewed")
+                .hint("`kubectl auth whoami` shows what it makes of it"),
+        )
+    }
+
+    /// Notes that a person is needed, if one is. An unreachable provider mends itself, and so may a
+    /// refusal.
+    fn failed(&self, error: Error) -> Error {
+        let lasts = match error.kind() {
+            Kind::Unreachable | Kind::Interrupted => false,
+            Kind::Other => locked(&self.0.refused_since).get_or_insert_with(Instant::now).elapsed() >= REFUSALS_PASS,
+            _ => true,
+        };
+        if lasts {
+            self.0.trouble.send_if_modified(|trouble| {
+                let new = trouble.is_none();
+                if new {
+                    *trouble = Some(Trouble::SignIn(error.clone()));
+                }
+                new
+            });
+        }
+        error
+    }
+}
+
+/// Every change is one assignment, so a thread that died within leaves nothing half done.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn copy(head: &Request<()>) -> Request<()> {
+    let mut copy = Request::new(());
+    copy.method_mut().clone_from(head.method());
+    copy.uri_mut().clone_from(head.uri());
+    copy.headers_mut().clone_from(head.headers());
+    copy
+}
+
+/// What kube sends its requests through.
+#[derive(Clone)]
+struct KubeService(ClusterClient);
+
+impl Service<Request<kube::client::Body>> for KubeService {
+    type Response = Response<AnswerBody>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<AnswerBody>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
+        let client = self.0.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let line = line(&head.method, &head.uri, &head.headers);
+            let bytes = body.collect().await?.to_bytes();
+            let payload = if bytes.is_empty() { Payload::None } else { Payload::Whole(bytes) };
+            let answer = client.send(line, Request::from_parts(head, ()), payload);
+            match client.0.time_limit.filter(|_| line != Line::Stream) {
+                None => Ok(answer.await?),
+                Some(limit) => match tokio::time::timeout(limit, Box::pin(answer)).await {
+                    Ok(answer) => Ok(answer?),
+                    Err(_) => Err(Error::unreachable(format!("the cluster `{}` did not answer", client.server()))
+                        .cause(format!("no answer within {} s (`--request-timeout`)", limit.as_secs()))
+                        .into()),
+                },
+            }
+        })
+    }
+}
+
+fn line(method: &Method, uri: &Uri, headers: &HeaderMap) -> Line {
+    let parameters = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let endless = |(name, value): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
+        matches!(&*name, "watch" | "follow") && matches!(&*value, "true" | "1" | "")
+    };
+    match () {
+        () if headers.contains_key(header::UPGRADE) => Line::Upgrade,
+        () if method == Method::GET && parameters.into_iter().any(endless) => Line::Stream,
+        () => Line::Request,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,11 @@ pub(crate) enum Content {
 /// A link, a foreign owner and whatever is no regular file are errors, because they are no
 /// accident; a file that others may write to could hold another person's tokens.
 pub(crate) fn read(path: &Path) -> Result<Content> {
+    read_within(path, LARGEST)
+}
+
+/// The same with another bound on its bytes.
+pub(crate) fn read_within(path: &Path, largest: u64) -> Result<Content> {
     let mut file = match private().read(true).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Content::Absent),
@@ -33,8 +38,8 @@ pub(crate) fn read(path: &Path) -> Result<Content> {
         return Ok(Content::Unusable(format!("others may write to it: mode {mode:o}")));
     }
     let size = match usize::try_from(metadata.len()) {
-        Ok(size) if metadata.len() <= LARGEST => size,
-        _ => return Ok(Content::Unusable(format!("it is larger than {LARGEST} bytes: {}", metadata.len()))),
+        Ok(size) if metadata.len() <= largest => size,
+        _ => return Ok(Content::Unusable(format!("it is larger than {largest} bytes: {}", metadata.len()))),
     };
     let mut bytes = vec![0; size];
     match file.read_exact(&mut bytes) {
@@ -50,6 +55,21 @@ pub(crate) fn read(path: &Path) -> Result<Content> {
 /// the moment it exists. The folder must have been prepared. Temporary files are named
 /// `.<name>.<random>.tmp`.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    put(path, bytes, Written::ForGood)
+}
+
+/// The same for what can be had again: after a loss of power it may be missing or cut short.
+pub(crate) fn replace_for_now(path: &Path, bytes: &[u8]) -> Result<()> {
+    put(path, bytes, Written::ForNow)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    ForGood,
+    ForNow,
+}
+
+fn put(path: &Path, bytes: &[u8], written: Written) -> Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::bug(format!("a file without a folder or a name: `{}`", path.display())));
     };
@@ -62,10 +82,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         .map_err(|error| elsewhere(cannot_keep(folder).cause(error.kind())))?;
     let file = temporary.as_file_mut();
     file.write_all(bytes)
-        .and_then(|()| file.sync_all())
+        .and_then(|()| if written == Written::ForGood { file.sync_all() } else { Ok(()) })
         .map_err(|error| elsewhere(cannot_keep(folder).caused_by(&error)))?;
     temporary.persist(path).map_err(|error| elsewhere(cannot_keep(folder).caused_by(&error.error)))?;
-    sync_folder(folder);
+    if written == Written::ForGood {
+        sync_folder(folder);
+    }
     Ok(())
 }
 

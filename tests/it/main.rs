@@ -10,6 +10,8 @@
 
 mod browser_sign_in;
 mod by_hand;
+#[cfg(unix)]
+mod chromium;
 mod concurrency;
 mod connection;
 mod documents;
@@ -29,6 +31,8 @@ mod playground;
 mod presence;
 #[cfg(unix)]
 mod real_cluster;
+#[cfg(unix)]
+mod real_headlamp;
 #[cfg(unix)]
 mod real_provider;
 #[cfg(unix)]

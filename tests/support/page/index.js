@@ -5,7 +5,7 @@
 //   objects           'pods default/web' → its resourceVersion
 //   seen              failures, watches and more, see cluster.js
 //   log               the text of the log that is followed
-//   headlamp          ask, follow, log: what buttons do, for tests
+//   headlamp          ask, follow, log, draw, cluster: what the page does, for tests to do more of
 // It stores nothing.
 
 import { ask, Cluster, seen } from './cluster.js';
@@ -93,6 +93,7 @@ async function signedIn(cluster) {
   Object.assign(window.headlamp, {
     log: (namespace, pod, container = '') => followLog(cluster, namespace, pod, container),
     follow: (resource, path) => cluster.follow(resource, path, () => draw(cluster)),
+    draw: () => draw(cluster),
     cluster,
   });
   whoAmI(cluster);

@@ -51,6 +51,19 @@
 //! [`Sandbox::launcher`] has the script fail or stay. [`Sandbox::visit`] waits for the page that it
 //! ended on.
 //!
+//! **Headlamp** is [`StandIn`] in process, and [`RealCluster::deploy_headlamp`] in real pods:
+//! [`DeployedHeadlamp`] deletes pods, kills containers, rolls out and scales, and keeps what its pods
+//! were asked; [`DeployedHeadlamp::assert_knows_nothing`] is the proof that none saw a credential.
+//! Its page tells tests what it sees: `tests/support/page/index.js` begins with the list.
+//!
+//! **Real people** of the real cluster: [`RealCluster::certificate_user`],
+//! [`RealCluster::service_account`], [`RealCluster::grant`], [`RealCluster::kubeconfig_of`]; what the
+//! API server says of them is [`RealCluster::audit_of`].
+//!
+//! **Chromium**: [`Chromium::page`] is a tab, [`Chromium::stranger`] one without its cookies; a
+//! [`Page`] goes, clicks, evaluates, waits ([`Page::wait_for`]) and reports all that it left behind or
+//! came by. A [`Site`] is somebody else's page, on another port and, if wanted, under another name.
+//!
 //! **Secrets**: after every run the sandbox searches stdout (but for the one token of an
 //! `ExecCredential`), stderr, its files (but for the cache's), and what the browser was given, for
 //! every secret that its providers issued or saw. What is meant to be shown is allowed by
@@ -76,6 +89,10 @@ pub mod real;
 #[cfg(unix)]
 pub mod real_cluster;
 #[cfg(unix)]
+pub mod real_headlamp;
+#[cfg(unix)]
+pub mod real_people;
+#[cfg(unix)]
 pub mod real_provider;
 pub mod request_log;
 pub mod run;
@@ -100,6 +117,10 @@ pub use provider::{
 };
 #[cfg(unix)]
 pub use real_cluster::RealCluster;
+#[cfg(unix)]
+pub use real_headlamp::{DeployedHeadlamp, Deployment, Layout};
+#[cfg(unix)]
+pub use real_people::KnownUser;
 #[cfg(unix)]
 pub use real_provider::RealProvider;
 pub use run::{Output, Run, Running};

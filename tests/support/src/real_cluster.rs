@@ -20,7 +20,7 @@ pub struct RealCluster {
     pub provider: &'static RealProvider,
     admin: PathBuf,
     kubectl: PathBuf,
-    cluster: Value,
+    pub(crate) cluster: Value,
 }
 
 impl RealCluster {
@@ -49,9 +49,9 @@ impl RealCluster {
     }
 
     fn make_namespace(&self) {
-        let (kubectl, admin) = (text_of(&self.kubectl), text_of(&self.admin));
-        let remove = ["--kubeconfig", admin, "delete", "namespace", &self.namespace, "--wait=false"];
-        when_this_process_ends(&[&[kubectl], remove.as_slice()].concat());
+        self.remove_when_this_process_ends(&["namespace", &self.namespace]);
+        let label = format!("--selector=headlamp-test={}", self.namespace);
+        self.remove_when_this_process_ends(&["clusterroles,clusterrolebindings,certificatesigningrequests", &label]);
         let (name, group) = (&self.namespace, format!("oidc:{GROUP}"));
         let binding = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -65,9 +65,27 @@ impl RealCluster {
         }
     }
 
+    /// Has objects removed when this process has ended, however it ends.
+    pub(crate) fn remove_when_this_process_ends(&self, objects: &[&str]) {
+        let delete = [
+            text_of(&self.kubectl),
+            "--kubeconfig",
+            text_of(&self.admin),
+            "delete",
+            "--wait=false",
+            "--ignore-not-found",
+        ];
+        when_this_process_ends(&[delete.as_slice(), objects].concat());
+    }
+
     /// What kubectl says to the administrator; it must succeed.
     pub fn as_admin(&self, arguments: &[&str], stdin: &str) -> String {
         kubectl_as(&self.kubectl, &self.admin, arguments, stdin)
+    }
+
+    /// The same, where it may fail: then what kubectl complained of.
+    pub fn try_as_admin(&self, arguments: &[&str]) -> Result<String, String> {
+        try_kubectl_as(&self.kubectl, &self.admin, arguments, "")
     }
 
     /// A kubeconfig for this cluster whose one user runs a command for its credential.
@@ -87,13 +105,17 @@ impl RealCluster {
 
     /// What the API server's audit log tells of this person's requests, if there is a log.
     pub fn audit(&self, person: &str) -> Option<Vec<Value>> {
+        self.audit_of(&format!("oidc:{person}"))
+    }
+
+    /// The same of whom the cluster knows under this name.
+    pub fn audit_of(&self, name: &str) -> Option<Vec<Value>> {
         let file = env::var_os("HEADLAMP_TEST_AUDIT_LOG").filter(|file| Path::new(file).is_file());
         let file = part("an audit log", "needs its path in HEADLAMP_TEST_AUDIT_LOG", file)?;
         let log = fs::read_to_string(file).expect("the audit log");
-        let name = format!("oidc:{person}");
-        let lines = log.lines().filter(|line| line.contains(&name));
+        let lines = log.lines().filter(|line| line.contains(name));
         let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        Some(events.filter(|event| event["user"]["username"] == *name).collect())
+        Some(events.filter(|event| event["user"]["username"] == name).collect())
     }
 }
 
@@ -110,6 +132,11 @@ fn run_shell(command: &str, arguments: &[String]) {
 }
 
 fn kubectl_as(kubectl: &Path, kubeconfig: &Path, arguments: &[&str], stdin: &str) -> String {
+    try_kubectl_as(kubectl, kubeconfig, arguments, stdin)
+        .unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
+}
+
+fn try_kubectl_as(kubectl: &Path, kubeconfig: &Path, arguments: &[&str], stdin: &str) -> Result<String, String> {
     use std::io::Write;
     use std::process::Stdio;
     let mut child = Command::new(kubectl)
@@ -121,10 +148,14 @@ fn kubectl_as(kubectl: &Path, kubeconfig: &Path, arguments: &[&str], stdin: &str
         .stderr(Stdio::piped())
         .spawn()
         .expect("kubectl");
-    child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("kubectl reads");
+    // One that reads no stdin may have ended.
+    let _ = child.stdin.take().expect("stdin").write_all(stdin.as_bytes());
     let output = child.wait_with_output().expect("kubectl");
-    assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).expect("text"))
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 fn text_of(path: &Path) -> &str {

@@ -11,7 +11,7 @@ use url::Url;
 use crate::authorization_response::NoAnswer;
 use crate::callback_request::Rejection;
 use crate::error::Error;
-use crate::page::{Lamp, STYLE, html, list, text};
+use crate::page::{Lamp, STYLE, escaped, html, list, text};
 
 /// How a sign-in ended.
 #[derive(Debug)]
@@ -28,15 +28,18 @@ pub(crate) enum Page {
         message: String,
         causes: Vec<String>,
         hints: Vec<String>,
+        /// Where the person can try again.
+        back: Option<Url>,
     },
 }
 
 impl Page {
-    pub(crate) fn of_error(error: &Error) -> Self {
+    pub(crate) fn of_error(error: &Error, back: Option<&Url>) -> Self {
         Self::Failure {
             message: error.message().to_owned(),
             causes: error.causes().to_vec(),
             hints: error.hints().to_vec(),
+            back: back.cloned(),
         }
     }
 
@@ -50,7 +53,7 @@ impl Page {
     pub(crate) fn html(&self) -> String {
         match self {
             Self::Success { who, cluster, until, .. } => success(who.as_deref(), cluster.as_deref(), until),
-            Self::Failure { message, causes, hints } => failure(message, causes, hints),
+            Self::Failure { message, causes, hints, back } => failure(message, causes, hints, back.as_ref()),
         }
     }
 }
@@ -144,12 +147,16 @@ fn success(who: Option<&str>, cluster: Option<&str>, until: &str) -> String {
     )
 }
 
-fn failure(message: &str, causes: &[String], hints: &[String]) -> String {
+fn failure(message: &str, causes: &[String], hints: &[String], back: Option<&Url>) -> String {
+    let end = match back {
+        Some(back) => format!("<a href=\"{}\">Back to Headlamp</a>, where you can try again.", escaped(back.as_str())),
+        None => "Your terminal says the same. You can close this tab.".to_owned(),
+    };
     html(
         Lamp::Off,
         "You are not signed in",
         &format!(
-            "<p class=\"lead\">{}</p>{}{}<p>Your terminal says the same. You can close this tab.</p>",
+            "<p class=\"lead\">{}</p>{}{}<p>{end}</p>",
             text(message),
             list("Why", causes),
             list("What helps", hints)
@@ -165,7 +172,7 @@ mod tests {
 
     fn failed(message: &str) -> String {
         let error = Error::sign_in_failed(message).cause("because `a` < `b`").hint("run `kubectl headlamp login`");
-        Page::of_error(&error).html()
+        Page::of_error(&error, None).html()
     }
 
     #[test]
@@ -201,6 +208,14 @@ mod tests {
             assert!(html.contains(part), "{part}: {html}");
         }
         assert!(!html.contains("signed in</h1>") || html.contains("not signed in</h1>"));
+    }
+
+    #[test]
+    fn a_failure_in_a_tab_of_ours_leads_back_to_where_it_came_from() {
+        let back = Url::parse("http://localhost:23456/return?to=/c&x=<'\"").unwrap();
+        let html = Page::of_error(&Error::sign_in_failed("no"), Some(&back)).html();
+        assert!(html.contains("<a href=\"http://localhost:23456/return?to=/c&amp;x=%3C%27%22\">Back"), "{html}");
+        assert!(!html.contains("terminal"), "{html}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::dialer::BoxError;
 use crate::error::{Error, Kind, Result};
 use crate::http2_pool::{AnswerBody, Body};
 use crate::kubeconfig_user::{Impersonation, Target};
+use crate::sign_in::Tab;
 
 /// A cluster as one user. Copies share it.
 #[derive(Clone)]
@@ -194,12 +195,18 @@ impl ClusterClient {
         self.0.credentials.can_sign_in()
     }
 
-    /// Obtains a credential by whatever it takes; a person may be asked.
-    pub(crate) async fn sign_in(&self) -> Result<()> {
-        let credential = self.0.credentials.sign_in().await?;
+    /// Obtains a credential by whatever it takes; a person may be asked, in `tab` where
+    /// [`Self::signs_in_in_a_tab`]. See [`Credentials::sign_in`] for a tab that is left.
+    pub(crate) async fn sign_in(&self, tab: Option<Tab>) -> Result<()> {
+        let credential = self.0.credentials.sign_in(tab).await?;
         self.of_same_person(credential).await?;
         self.accepted();
         Ok(())
+    }
+
+    /// Whether [`Self::sign_in`] makes use of a browser tab; else the terminal asks, or another program does.
+    pub(crate) fn signs_in_in_a_tab(&self) -> bool {
+        self.0.credentials.signs_in_in_a_tab()
     }
 
     /// When the credential in use ends, as far as is known.

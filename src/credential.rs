@@ -10,13 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::api_connection::Credential;
 use crate::clock::Clock;
 pub(crate) use crate::credential_source::StepAside;
-use crate::credential_source::{Source, Surroundings, Why};
+use crate::credential_source::{InTab, Source, Surroundings, Why};
 use crate::error::{Error, Kind, Result};
 use crate::kubeconfig_user::Target;
+use crate::sign_in::Tab;
+use crate::sign_in::tab::left;
 
 /// The credential of one user at one cluster. Copies share it.
 #[derive(Clone)]
@@ -30,6 +33,8 @@ struct Shared {
     history: tokio::sync::Mutex<History>,
     /// How many renewals have ended, well or not.
     ended: AtomicU64,
+    /// Ends the sign-in of the tab that asked last.
+    last_tab: Mutex<CancellationToken>,
 }
 
 #[derive(Clone)]
@@ -65,6 +70,7 @@ impl Credentials {
             held: Mutex::default(),
             history: tokio::sync::Mutex::default(),
             ended: AtomicU64::new(0),
+            last_tab: Mutex::default(),
         })))
     }
 
@@ -74,30 +80,49 @@ impl Credentials {
     pub(crate) async fn current(&self) -> Result<Credential> {
         let shared = &self.0;
         let now = shared.clock.now();
-        let Some(held) = shared.held() else { return shared.renewal(Why::Due).await };
+        let Some(held) = shared.held() else { return shared.renewal(Why::Due, None).await };
         if held.is_fresh(now) {
             return Ok(held.credential);
         }
         if held.credential.expires.is_some_and(|expires| expires <= now) {
-            return shared.renewal(Why::Due).await;
+            return shared.renewal(Why::Due, None).await;
         }
         if shared.source.is_quick() {
-            return Ok(shared.renewal(Why::Due).await.unwrap_or(held.credential));
+            return Ok(shared.renewal(Why::Due, None).await.unwrap_or(held.credential));
         }
         if shared.history.try_lock().is_ok() {
-            drop(shared.spawn(Why::Due));
+            drop(shared.spawn(Why::Due, None));
         }
         Ok(held.credential)
     }
 
     /// Another credential than the one that the cluster has just refused (401).
     pub(crate) async fn renewed(&self, refused: &Credential) -> Result<Credential> {
-        self.0.renewal(Why::Refused(refused.serial)).await
+        self.0.renewal(Why::Refused(refused.serial), None).await
     }
 
-    /// A credential by whatever it takes; a person may be asked.
-    pub(crate) async fn sign_in(&self) -> Result<Credential> {
-        self.0.renewal(Why::Asked).await
+    /// A credential by whatever it takes; a person may be asked. In `tab` where that is possible
+    /// ([`Credentials::signs_in_in_a_tab`]), else in the terminal.
+    ///
+    /// A tab cannot say that it was closed, so the tab that asks last has the sign-in, and that of the
+    /// one before ends with [`Kind::Interrupted`]. It ends too when what this returns is dropped.
+    pub(crate) async fn sign_in(&self, tab: Option<Tab>) -> Result<Credential> {
+        let Some(tab) = tab.filter(|_| self.signs_in_in_a_tab()) else {
+            return self.0.renewal(Why::Asked, None).await;
+        };
+        let left = CancellationToken::new();
+        let _guard = left.clone().drop_guard();
+        let before = {
+            let mut last = self.0.last_tab.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *last, left.clone())
+        };
+        before.cancel();
+        self.0.renewal(Why::Asked, Some(InTab { tab, left })).await
+    }
+
+    /// Whether [`Credentials::sign_in`] makes use of a browser tab.
+    pub(crate) fn signs_in_in_a_tab(&self) -> bool {
+        self.0.source.signs_in_in_a_tab()
     }
 
     /// Whether [`Credentials::sign_in`] can come to anything.
@@ -111,18 +136,24 @@ impl Shared {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn renewal(self: &Arc<Self>, why: Why) -> Result<Credential> {
-        self.spawn(why).await.unwrap_or_else(|_| Err(Error::bug("renewing the credential ended without a result")))
+    async fn renewal(self: &Arc<Self>, why: Why, in_tab: Option<InTab>) -> Result<Credential> {
+        self.spawn(why, in_tab)
+            .await
+            .unwrap_or_else(|_| Err(Error::bug("renewing the credential ended without a result")))
     }
 
-    fn spawn(self: &Arc<Self>, why: Why) -> tokio::task::JoinHandle<Result<Credential>> {
+    fn spawn(self: &Arc<Self>, why: Why, in_tab: Option<InTab>) -> tokio::task::JoinHandle<Result<Credential>> {
         let (shared, before) = (self.clone(), self.ended.load(Ordering::SeqCst));
-        tokio::spawn(async move { shared.renew(why, before).await })
+        tokio::spawn(async move { shared.renew(why, before, in_tab).await })
     }
 
     /// `before` is how many renewals had ended when this one was wished for.
-    async fn renew(&self, why: Why, before: u64) -> Result<Credential> {
+    async fn renew(&self, why: Why, before: u64, in_tab: Option<InTab>) -> Result<Credential> {
         let mut history = self.history.lock().await;
+        let tab_left = in_tab.as_ref().map(|in_tab| in_tab.left.clone()).unwrap_or_default();
+        if tab_left.is_cancelled() {
+            return Err(left());
+        }
         let now = self.clock.now();
         let held = self.held();
         if let Some(result) = history.answers(why, self.ended.load(Ordering::SeqCst) > before, held.as_ref(), now) {
@@ -130,7 +161,7 @@ impl Shared {
         }
         let held = held.map(|held| held.credential);
         let serial = held.as_ref().map_or(0, |held| held.serial) + 1;
-        let result = match self.source.obtain(why, held.as_ref()).await {
+        let result = match self.source.obtain(why, held.as_ref(), in_tab).await {
             Ok(obtained)
                 if matches!(why, Why::Refused(_)) && held.is_some_and(|held| held.same_as(&obtained.credential)) =>
             {
@@ -144,6 +175,8 @@ impl Shared {
                 };
                 Ok(self.hold(Credential { serial, ..obtained.credential }, due))
             }
+            // Nobody shares the end of a sign-in that was left: it is nobody's failure.
+            Err(error) if tab_left.is_cancelled() => return Err(error),
             Err(error) => Err(error),
         };
         history.note(why, &result, self.source.longest_pause(), self.clock.now());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use crate::api_connection::Credential;
 use crate::cache::{Entry, Token};
@@ -21,11 +22,13 @@ use crate::options::{Interactive, Options};
 use crate::secret::Secret;
 use crate::session::{self, Session, Wish};
 use crate::settings::Settings;
+use crate::sign_in::tab::{self, Tab};
 use crate::terminal;
 use crate::tls::ClientIdentity;
 use crate::ui::Ui;
 
-/// Called before another program gets the terminal; what it returns is dropped when that has ended.
+/// Called before another program, or a question of ours, gets the terminal; what it returns is dropped
+/// when that has ended.
 pub(crate) type StepAside = Arc<dyn Fn() -> Box<dyn Send> + Send + Sync>;
 
 /// Why a credential is renewed.
@@ -37,6 +40,13 @@ pub(crate) enum Why {
     Refused(u64),
     /// A person asks for it, and may be asked.
     Asked,
+}
+
+/// The browser tab that a sign-in takes place in, and its end before that of the sign-in.
+pub(crate) struct InTab {
+    pub(crate) tab: Tab,
+    /// Frees the callback's port and the identity's lock at once.
+    pub(crate) left: CancellationToken,
 }
 
 /// What a source is handed.
@@ -114,6 +124,11 @@ impl Source {
         !self.is_quick()
     }
 
+    /// Whether a person signs in by way of a browser tab that there is already.
+    pub(crate) fn signs_in_in_a_tab(&self) -> bool {
+        matches!(&self.bearer, Bearer::Headlamp(settings) if tab::serves(settings))
+    }
+
     pub(crate) fn longest_pause(&self) -> SignedDuration {
         if matches!(self.bearer, Bearer::Plugin(_)) { LONGEST_PLUGIN_PAUSE } else { LONGEST_PAUSE }
     }
@@ -137,8 +152,8 @@ impl Source {
         Error::new(Kind::Other, format!("the cluster refuses {what}")).hint(hint)
     }
 
-    /// A credential; `held` is the one that there is.
-    pub(crate) async fn obtain(&self, why: Why, held: Option<&Credential>) -> Result<Obtained> {
+    /// A credential; `held` is the one that there is. `in_tab` only where [`Source::signs_in_in_a_tab`].
+    pub(crate) async fn obtain(&self, why: Why, held: Option<&Credential>, in_tab: Option<InTab>) -> Result<Obtained> {
         match &self.bearer {
             Bearer::Fixed(fixed) => self.read(fixed.clone(), self.certificate_is_a_file()),
             Bearer::File(path) => {
@@ -150,7 +165,7 @@ impl Source {
                 self.read(of_token(Secret::new(token)), true)
             }
             Bearer::Plugin(entry) => self.run(entry).await,
-            Bearer::Headlamp(settings) => self.token(settings, why, held).await,
+            Bearer::Headlamp(settings) => self.token(settings, why, held, in_tab).await,
         }
     }
 
@@ -204,7 +219,13 @@ impl Source {
     }
 
     /// A token of our own. What another process has obtained meanwhile is taken first.
-    async fn token(&self, settings: &Settings, why: Why, held: Option<&Credential>) -> Result<Obtained> {
+    async fn token(
+        &self,
+        settings: &Settings,
+        why: Why,
+        held: Option<&Credential>,
+        in_tab: Option<InTab>,
+    ) -> Result<Obtained> {
         let now = self.surroundings.clock.now();
         let known = held.and_then(|held| held.bearer.as_ref());
         if let Some(token) = session::cached(settings, now)?.filter(|token| Some(&token.value) != known) {
@@ -217,7 +238,9 @@ impl Source {
         };
         let issuer = settings.identity.issuer.clone();
         let asked_nobody = settings.interactive == Interactive::Never;
-        match signed_in(settings, self.cluster.name.clone(), self.surroundings.clone(), wish).await {
+        // Without a tab whoever is asked reads and types in the terminal.
+        let _aside = (why == Why::Asked && in_tab.is_none()).then(|| (self.step_aside)());
+        match signed_in(settings, self.cluster.name.clone(), self.surroundings.clone(), wish, in_tab).await {
             Ok((token, _)) => Ok(ours(token)),
             Err(error) if error.kind() == Kind::SignInNeeded && asked_nobody => {
                 Err(Error::new(Kind::SignInNeeded, format!("you need to sign in to `{issuer}` again")))
@@ -238,7 +261,10 @@ async fn signed_in(
     cluster: String,
     surroundings: Surroundings,
     wish: Wish,
+    in_tab: Option<InTab>,
 ) -> Result<(Token, Entry)> {
+    let (tab, left) = in_tab.map(|in_tab| (in_tab.tab, in_tab.left)).unzip();
+    let left = left.unwrap_or_default();
     let work = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime =
@@ -251,8 +277,15 @@ async fn signed_in(
             clock,
             interactive: None,
             cluster: Some(&cluster),
+            tab: tab.as_ref(),
         };
-        let result = runtime.block_on(session::token(session, wish));
+        let result = runtime.block_on(async {
+            tokio::select! {
+                result = session::token(session, wish) => result,
+                () = left.cancelled() => Err(tab::left()),
+            }
+        });
+        // Closes the sockets that the listener's tasks hold.
         runtime.shutdown_background();
         result
     };

@@ -72,7 +72,7 @@ pub(crate) async fn token(session: Session<'_>, wish: Wish) -> Result<(Token, En
 
 /// A sign-in whose tokens are kept nowhere.
 async fn unshared(session: Session<'_>) -> Result<Entry> {
-    let way = sign_in::way(session.settings, session.environment, presence(session))?;
+    let way = sign_in::way(session.settings, session.environment, presence(session), session.tab)?;
     TokenSource::begin_anew(session, None).await?.sign_in(way, None, None, &Cell::new(false)).await
 }
 
@@ -90,7 +90,8 @@ fn shared(session: Session<'_>, entry: &Entry, wish: Wish, began: Timestamp) -> 
     let serves = match wish {
         Wish::Valid => just_obtained || lasts(settings, &token, now),
         Wish::Refreshed => just_obtained,
-        Wish::SignedIn => false,
+        // A tab that waits is content with whoever signs in.
+        Wish::SignedIn => session.tab.is_some() && meanwhile(entry.signed_in, began, now) && !ended(&token, now),
     };
     serves.then(|| (token, entry.clone()))
 }
@@ -162,7 +163,7 @@ impl<'a> Turn<'a> {
             return Err(error);
         }
         // Before the network is needed: nobody there is nobody there, without it too.
-        let way = sign_in::way(settings, environment, presence(self.session))?;
+        let way = sign_in::way(settings, environment, presence(self.session), self.session.tab)?;
         self.lock.tell(SIGN_IN, clock.now());
         let asked = Cell::new(false);
         let signed_in = async {

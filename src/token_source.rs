@@ -182,16 +182,16 @@ impl<'a> TokenSource<'a> {
         claims: Option<&str>,
         asked: &Cell<bool>,
     ) -> Result<Entry> {
-        let Session { settings, ui, environment, interactive, .. } = self.session;
+        let Session { settings, ui, environment, interactive, tab, .. } = self.session;
         let presence = Presence::of(interactive, settings, ui);
         let (provider, client) = (&self.provider, &self.client());
-        let context = SignIn { settings, provider, client, ui, environment, presence, claims, asked };
+        let context = SignIn { settings, provider, client, ui, environment, presence, tab, claims, asked };
         let Grant { reply, nonce, page } = sign_in::sign_in(context, way).await?;
         let result = self.take_signed_in(&reply, nonce.as_ref(), before).await;
         if let Some(page) = page {
             let shown = match &result {
                 Ok(entry) => self.success_page(entry),
-                Err(error) => Page::of_error(error),
+                Err(error) => Page::of_error(error, tab.map(|tab| &tab.back)),
             };
             page.show(&shown).await;
         }
@@ -248,11 +248,12 @@ impl<'a> TokenSource<'a> {
             (Some(_), None) => format!("{until}, and renewed by itself"),
             (None, _) => until,
         };
+        let back = self.session.tab.map(|tab| tab.back.clone());
         Page::Success {
             who: entry.person.as_ref().map(Person::name_to_show),
             cluster: self.session.cluster.map(str::to_owned),
             until,
-            open_next: settings.callback.open_afterwards.clone(),
+            open_next: back.or_else(|| settings.callback.open_afterwards.clone()),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::environment::Environment;
 use crate::id_token::LEEWAY;
 use crate::options::TokenType;
 use crate::settings::Settings;
+use crate::sign_in::Tab;
 use crate::ui::Ui;
 
 /// What every step is handed.
@@ -21,6 +22,8 @@ pub(crate) struct Session<'a> {
     pub(crate) interactive: Option<bool>,
     /// The cluster that the token is for, for the page that the browser shows.
     pub(crate) cluster: Option<&'a str>,
+    /// The browser tab that a sign-in takes place in, where [`crate::sign_in::tab::serves`] says that it can.
+    pub(crate) tab: Option<&'a Tab>,
 }
 
 /// What is wanted.

@@ -210,9 +210,8 @@ fn a_refusal_and_a_failure_reach_the_terminal_and_the_page() {
     let browser = waiting.browser("/oidc-callback?error=access_denied&error_description=%3Cb%3E&state=st-1");
     let refusal = waiting.answer().unwrap_err();
     assert_eq!((refusal.error.as_str(), refusal.description.as_deref()), ("access_denied", Some("<b>")));
-    waiting.show(Page::of_error(
-        &Error::sign_in_failed("the provider refused the sign-in").cause("<b>").hint("ask somebody"),
-    ));
+    let error = Error::sign_in_failed("the provider refused the sign-in").cause("<b>").hint("ask somebody");
+    waiting.show(Page::of_error(&error, None));
     let responses = browser.join().unwrap();
     assert_eq!(status(&responses[1]), 400);
     for part in ["the provider refused the sign-in", "&lt;b&gt;", "ask somebody"] {

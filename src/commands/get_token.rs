@@ -53,6 +53,7 @@ pub(crate) fn run(words: &[OsString], ui: Ui, environment: &Environment, clock: 
         clock,
         interactive: Some(request.interactive.unwrap_or(true)),
         cluster: request.cluster_server.as_deref(),
+        tab: None,
     };
     let wish = if settings.cache.force_refresh { Wish::Refreshed } else { Wish::Valid };
     let (token, _) = block_on(session::token(session, wish)).map_err(|error| advised(error, &settings, environment))?;

@@ -48,7 +48,7 @@ pub(crate) fn run(
         return Err(Error::settings("signing in would come to nothing: `--token-storage none` keeps no token"));
     }
     let cluster = user.as_ref().and_then(|user| user.cluster.as_ref()).map(|cluster| cluster.name.as_str());
-    let session = Session { settings: &settings, ui, environment, clock, interactive: None, cluster };
+    let session = Session { settings: &settings, ui, environment, clock, interactive: None, cluster, tab: None };
     let (token, entry) = block_on(session::token(session, Wish::SignedIn)).map_err(|error| match error.kind() {
         Kind::SignInNeeded => error.hint(NOBODY),
         _ => error,

@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments, ui: Ui, environment: &Environment, cloc
         return Ok(());
     }
     block_on(sign_out(
-        Session { settings: &settings, ui, environment, clock, interactive: None, cluster: None },
+        Session { settings: &settings, ui, environment, clock, interactive: None, cluster: None, tab: None },
         &cache,
         &key,
     ))
@@ -86,7 +86,8 @@ fn all(known: Vec<Known>, flags: &Options, ui: Ui, environment: &Environment, cl
             let result = match &settings {
                 Some(settings) => {
                     tell_notes(settings, ui);
-                    let session = Session { settings, ui, environment, clock, interactive: None, cluster: None };
+                    let session =
+                        Session { settings, ui, environment, clock, interactive: None, cluster: None, tab: None };
                     sign_out(session, &cache, &key).await
                 }
                 None => delete_unread(&cache, &key, ui),

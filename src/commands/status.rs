@@ -139,7 +139,8 @@ fn verify(meant: &Meant, ui: Ui, environment: &Environment, clock: Clock) -> Res
     let settings = Settings { interactive: Interactive::Never, cache, ..settings.clone() };
     let ui = ui.at(settings.verbosity);
     tell_notes(&settings, ui);
-    let session = Session { settings: &settings, ui, environment, clock, interactive: Some(false), cluster: None };
+    let session =
+        Session { settings: &settings, ui, environment, clock, interactive: Some(false), cluster: None, tab: None };
     block_on(async {
         let token = match session::cached(&settings, clock.now())? {
             Some(token) => token,

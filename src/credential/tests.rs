@@ -5,18 +5,23 @@ use std::sync::atomic::AtomicUsize;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use headlamp_test_support::{Browser, Provider};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use url::Url;
 
 use super::*;
 use crate::api_connection::test_server::{Authority, until};
-use crate::cache::{Cache, Entry, Key, Token};
+use crate::cache::{Cache, Entry, Key, Locked, Token};
+use crate::configured::settings_of_entry;
 use crate::environment::Environment;
 use crate::kubeconfig::{ClusterEntry, ExecUser, Program};
 use crate::kubeconfig_user::{
     BearerSource, CertificateSource, Impersonation, InteractiveMode, Pem, PluginEntry, UserEntry,
 };
+use crate::options::Options;
 use crate::secret::Secret;
 use crate::ui::Ui;
 
@@ -224,7 +229,7 @@ async fn a_failure_keeps_what_is_good_is_not_repeated_at_once_and_a_person_may_t
     }
     assert_eq!(plugin.runs(), 2);
     plugin.answers("two", None);
-    let again = credentials.sign_in().await.unwrap_or_else(|error| panic!("{error}"));
+    let again = credentials.sign_in(None).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((bearer(&again), plugin.runs()), ("two", 3));
     assert_eq!(bearer(&current(&credentials).await), "two");
 }
@@ -349,7 +354,7 @@ async fn another_subject_is_told_from_a_renewed_token() {
         ("opaque".into(), None),
     ] {
         plugin.answers(&token, ends);
-        subjects.push(credentials.sign_in().await.unwrap_or_else(|error| panic!("{error}")).subject);
+        subjects.push(credentials.sign_in(None).await.unwrap_or_else(|error| panic!("{error}")).subject);
     }
     assert_eq!(subjects[0].as_deref(), Some("https://id.example jane"));
     assert_eq!((&subjects[0], &subjects[3]), (&subjects[1], &None));
@@ -371,13 +376,17 @@ fn a_way_that_is_gone_is_refused_in_words() {
 
 /// Our own entry with this issuer, caching in this folder.
 fn our_own(issuer: &str, folder: &Path) -> ExecUser {
-    let arguments = ["get-token", "--issuer-url", issuer, "--client-id", "c", "--cache-dir", folder.to_str().unwrap()];
+    our_own_with(issuer, folder, &["--client-id", "c"])
+}
+
+fn our_own_with(issuer: &str, folder: &Path, more: &[&str]) -> ExecUser {
+    let arguments = [&["get-token", "--issuer-url", issuer, "--cache-dir", folder.to_str().unwrap()], more].concat();
     ExecUser {
         name: "u".into(),
         context: None,
         file: "/k/config".into(),
         program: Program::Headlamp,
-        arguments: arguments.map(str::to_owned).to_vec(),
+        arguments: arguments.into_iter().map(str::to_owned).collect(),
         variables: Vec::new(),
         cluster: None,
     }
@@ -385,8 +394,7 @@ fn our_own(issuer: &str, folder: &Path) -> ExecUser {
 
 /// Writes an ID token for this identity into the cache, as another process does.
 fn cache(user: &ExecUser, token: &str, seconds: i64) {
-    let settings =
-        crate::configured::settings_of_entry(user, &crate::options::Options::default(), &Environment::default());
+    let settings = settings_of_entry(user, &Options::default(), &Environment::default());
     let settings = settings.unwrap_or_else(|error| panic!("{error}"));
     let now = Clock::system().now();
     let expires = now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
@@ -478,7 +486,94 @@ async fn nobody_is_asked_until_a_person_wishes_to_sign_in() {
     }
     assert!(asked.load(Ordering::SeqCst) <= 2, "failures are not repeated at once");
     cache(&user, "signed in elsewhere", 3_600);
-    assert_eq!(bearer(&credentials.sign_in().await.unwrap_or_else(|error| panic!("{error}"))), "signed in elsewhere");
+    assert_eq!(
+        bearer(&credentials.sign_in(None).await.unwrap_or_else(|error| panic!("{error}"))),
+        "signed in elsewhere"
+    );
+}
+
+/// A tab, and what it is told.
+fn tab() -> (Tab, UnboundedReceiver<Secret>) {
+    let (address, told) = unbounded_channel();
+    (Tab { address, back: Url::parse("http://localhost:1/back").unwrap() }, told)
+}
+
+/// Somebody whose sign-in comes back to a port of its own, and that port.
+fn who_signs_in_in_tabs(provider: &Provider, folder: &Path) -> (Credentials, ExecUser, u16) {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let redirect = format!("http://localhost:{port}/oidc-callback");
+    let user = our_own_with(provider.issuer(), folder, &["--client-id", "kubernetes", "--redirect-url", &redirect]);
+    let credentials = credentials(BearerSource::Headlamp(Box::new(user.clone())), None);
+    assert!(credentials.signs_in_in_a_tab());
+    (credentials, user, port)
+}
+
+async fn sent_to(told: &mut UnboundedReceiver<Secret>) -> Secret {
+    let told = tokio::time::timeout(std::time::Duration::from_secs(20), told.recv()).await;
+    told.unwrap_or_else(|_| panic!("the tab waits too long")).unwrap()
+}
+
+#[tokio::test]
+async fn a_tab_that_asks_later_takes_over_and_the_one_before_is_told() {
+    let (provider, folder) = (Provider::start(), tempfile::tempdir().unwrap());
+    let (credentials, _, port) = who_signs_in_in_tabs(&provider, folder.path());
+    let (first, mut first_told) = tab();
+    let abandoned = tokio::spawn({
+        let credentials = credentials.clone();
+        async move { credentials.sign_in(Some(first)).await.err().map(|error| error.kind()) }
+    });
+    let start = sent_to(&mut first_told).await;
+    let (second, mut second_told) = tab();
+    let taking_over = tokio::spawn({
+        let credentials = credentials.clone();
+        async move { credentials.sign_in(Some(second)).await.map(|credential| credential.subject) }
+    });
+    let newer = sent_to(&mut second_told).await;
+    assert_eq!(abandoned.await.unwrap(), Some(Kind::Interrupted));
+    assert!(newer != start && newer.expose().starts_with(&format!("http://localhost:{port}/start/")));
+    // The page that it goes back to is not there, and need not be.
+    let browser = tokio::task::spawn_blocking(move || Browser::new().open(newer.expose()).is_err());
+    let subject = taking_over.await.unwrap().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(subject, Some(format!("{} f3a1c9", provider.issuer())));
+    assert!(browser.await.unwrap());
+    assert_eq!(current(&credentials).await.subject, subject);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_nobody_waits_for_any_more_frees_port_and_lock_and_is_no_failure() {
+    let (provider, folder) = (Provider::start(), tempfile::tempdir().unwrap());
+    let (credentials, user, port) = who_signs_in_in_tabs(&provider, folder.path());
+    let (first, mut told) = tab();
+    let waiting = credentials.clone();
+    let task = tokio::spawn(async move { waiting.sign_in(Some(first)).await.is_ok() });
+    sent_to(&mut told).await;
+    assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_err());
+    task.abort();
+    let settings = settings_of_entry(&user, &Options::default(), &Environment::default()).unwrap();
+    let (cache, key) = (Cache::at(folder.path().to_owned()), Key::of(&settings.identity));
+    until("port and lock are free", || {
+        let lock = cache.lock(&key, "test", Clock::system().now()).unwrap();
+        matches!(lock, Locked::Mine(_)) && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
+    })
+    .await;
+    assert_eq!(credentials.0.ended.load(Ordering::SeqCst), 0);
+    assert!(cache.failure(&key).is_none());
+}
+
+#[tokio::test]
+async fn a_sign_in_elsewhere_than_in_a_browser_leaves_the_tab_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let user = our_own_with("http://127.0.0.1:1", folder.path(), &["--client-id", "c", "--flow", "client-credentials"]);
+    let plugin = Plugin::new();
+    plugin.answers("one", None);
+    for bearer in [BearerSource::Headlamp(Box::new(user)), plugin.entry()] {
+        let credentials = credentials(bearer, None);
+        assert!(!credentials.signs_in_in_a_tab() && credentials.can_sign_in());
+        let (tab, mut told) = tab();
+        let _ = credentials.sign_in(Some(tab)).await;
+        assert!(told.try_recv().is_err());
+    }
+    assert_eq!(plugin.runs(), 1);
 }
 
 #[test]

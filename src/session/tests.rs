@@ -36,6 +36,7 @@ fn is_shared(wish: Wish, refreshed: i64, expires: i64) -> bool {
         clock,
         interactive: None,
         cluster: None,
+        tab: None,
     };
     let now = clock.now();
     let token = Token { value: Secret::new("t"), expires: after(now, expires), issuer: None, audience: Vec::new() };

@@ -69,7 +69,12 @@ async fn open(context: SignIn<'_>, opener: Option<Opener>, start: &Secret) -> Er
     nobody(settings, &format!("no browser could be started: {reason}"))
 }
 
-async fn answered(context: SignIn<'_>, listener: &Listener, attempt: &Attempt, answer: Answer) -> Result<Grant> {
+pub(super) async fn answered(
+    context: SignIn<'_>,
+    listener: &Listener,
+    attempt: &Attempt,
+    answer: Answer,
+) -> Result<Grant> {
     let result = async {
         oidc::check_callback_issuer(context.provider, answer.issuer.as_deref())?;
         let code = answer.result.map_err(|refusal| {
@@ -80,7 +85,7 @@ async fn answered(context: SignIn<'_>, listener: &Listener, attempt: &Attempt, a
     match result.await {
         Ok(grant) => Ok(Grant { page: Some(answer.reply), ..grant }),
         Err(error) => {
-            answer.reply.show(&Page::of_error(&error)).await;
+            answer.reply.show(&Page::of_error(&error, context.tab.map(|tab| &tab.back))).await;
             Err(error)
         }
     }
@@ -94,7 +99,7 @@ async fn redeem(context: SignIn<'_>, attempt: &Attempt, code: &Secret, redirect:
 }
 
 /// Listens at the first place that is free. A place where another sign-in of ours waits is waited for.
-async fn listen(context: SignIn<'_>) -> Result<Listener> {
+pub(super) async fn listen(context: SignIn<'_>) -> Result<Listener> {
     let mut told = false;
     loop {
         let taken = match callback::bind(&context.settings.callback).await? {

@@ -5,6 +5,7 @@ pub(crate) mod device;
 pub(crate) mod in_browser;
 pub(crate) mod password;
 pub(crate) mod paste;
+pub(crate) mod tab;
 
 use std::cell::Cell;
 
@@ -19,6 +20,8 @@ use crate::settings::Settings;
 use crate::terminal;
 use crate::ui::Ui;
 
+pub(crate) use tab::Tab;
+
 /// What every flow is handed.
 #[derive(Clone, Copy)]
 pub(crate) struct SignIn<'a> {
@@ -28,6 +31,8 @@ pub(crate) struct SignIn<'a> {
     pub(crate) ui: Ui,
     pub(crate) environment: &'a Environment,
     pub(crate) presence: Presence,
+    /// The tab that the person waits in, if that is where to sign in.
+    pub(crate) tab: Option<&'a Tab>,
     /// What the provider demands of the next sign-in (its `claims` challenge), if it does.
     pub(crate) claims: Option<&'a str>,
     /// Becomes true once a person is asked for something, or a password is refused: accounts are locked
@@ -72,6 +77,7 @@ impl Presence {
 
 /// A flow that can be gone through here and now.
 pub(crate) enum Way {
+    Tab(Tab),
     /// `None`: a person opens the address that is printed.
     Browser(Option<Opener>),
     Device,
@@ -89,6 +95,7 @@ pub(crate) async fn sign_in(context: SignIn<'_>, way: Way) -> Result<Grant> {
 
 async fn go(context: SignIn<'_>, way: Way) -> Result<Grant> {
     match way {
+        Way::Tab(tab) => tab::sign_in(context, &tab).await,
         Way::WithoutBrowser(reason) if without_browser(context, &reason)? => device::sign_in(context).await,
         Way::Browser(opener) => in_browser::sign_in(context, opener).await,
         Way::Device => device::sign_in(context).await,
@@ -99,7 +106,15 @@ async fn go(context: SignIn<'_>, way: Way) -> Result<Grant> {
 }
 
 /// Which flow can be gone through here, as far as that can be told without the provider.
-pub(crate) fn way(settings: &Settings, environment: &Environment, presence: Presence) -> Result<Way> {
+pub(crate) fn way(
+    settings: &Settings,
+    environment: &Environment,
+    presence: Presence,
+    tab: Option<&Tab>,
+) -> Result<Way> {
+    if let Some(tab) = tab {
+        return Ok(Way::Tab(tab.clone()));
+    }
     let opener = || browser::find(&settings.browser, settings.interactive, environment);
     let printed = settings.browser.never && presence.sees;
     let password = || password::check(settings, presence).map(|()| Way::Password);

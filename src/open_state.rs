@@ -1,0 +1,259 @@
+//! What `open` remembers of each cluster, and which `open` runs for it just now.
+//!
+//! | file, in `open` in the state folder | holds |
+//! |---|---|
+//! | `<cluster>.json` | the port and the Headlamp that were chosen: [`OpenState`] |
+//! | `<cluster>.<port>.lock` | who runs there: [`Holder`]; locked as long as it does |
+//!
+//! A browser keeps what a page left at a port (scripts that it need not ask for again, cookies), so a
+//! port that was one cluster's is never given to another. What a damaged file says counts as nothing:
+//! a Headlamp in an unusual place is then confirmed anew.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::cache_key::hash;
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
+use crate::private_file::{self, Content};
+
+/// What is remembered of one cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenState {
+    /// Where it is kept; `None`: nowhere, for want of a home folder.
+    folder: Option<PathBuf>,
+    /// The API server, as a URL.
+    server: String,
+    /// The cluster's own port, if it has been opened before.
+    pub(crate) port: Option<u16>,
+    /// Other ports that it was opened at, the latest first.
+    used: Vec<u16>,
+    pub(crate) choice: Option<Choice>,
+}
+
+/// The Headlamp that was chosen, and whose page may therefore act as the user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Choice {
+    pub(crate) namespace: String,
+    /// Of its Service, or of what stands in for one.
+    pub(crate) name: String,
+    /// Number or name.
+    pub(crate) port: Option<String>,
+}
+
+/// A file's content.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    version: u64,
+    server: String,
+    #[serde(default)]
+    port: Option<u16>,
+    #[serde(default)]
+    used: Vec<u16>,
+    #[serde(default)]
+    choice: Option<Choice>,
+}
+
+/// Where the states are kept, if anywhere.
+pub(crate) fn folder(environment: &Environment) -> Option<PathBuf> {
+    environment.state_folder().map(|folder| folder.join("open"))
+}
+
+impl OpenState {
+    /// What is known of the cluster with this API server. Nothing, where nothing can be read.
+    pub(crate) fn load(folder: Option<PathBuf>, server: &str) -> Self {
+        let server = Url::parse(server).map_or_else(|_| server.to_owned(), String::from);
+        let remembered = folder.as_ref().and_then(|folder| read(&folder.join(file_name(&server))));
+        let remembered = remembered.filter(|remembered| remembered.server == server);
+        let (port, used, choice) =
+            remembered.map(|remembered| (remembered.port, remembered.used, remembered.choice)).unwrap_or_default();
+        Self { folder, server, port, used, choice }
+    }
+
+    /// Keeps it.
+    pub(crate) fn save(&self) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let Self { server, port, used, choice, .. } = self.clone();
+        let remembered = Remembered { version: VERSION, server, port, used, choice };
+        let text = serde_json::to_vec_pretty(&remembered)
+            .map_err(|error| Error::bug("what is to be remembered cannot be written down").caused_by(&error))?;
+        private_file::prepare_folder(folder)
+            .and_then(|()| private_file::replace(&folder.join(file_name(&self.server)), &text))
+            .map_err(|error| not_here("remember what was chosen", folder, &error))
+    }
+
+    /// The page is served at this port: no other cluster is given it. It becomes the cluster's own if
+    /// that is wished, or if there is none yet.
+    pub(crate) fn use_port(&mut self, port: u16, own: bool) {
+        let before = self.port;
+        if own || before.is_none() {
+            self.port = Some(port);
+        }
+        let used = std::mem::take(&mut self.used);
+        let all = Some(port).into_iter().chain(before).chain(used);
+        for other in all.filter(|other| Some(*other) != self.port) {
+            if !self.used.contains(&other) {
+                self.used.push(other);
+            }
+        }
+        self.used.truncate(MOST_USED);
+    }
+
+    /// Where the page may be served, best first: the cluster's own port, then those that it had to
+    /// make do with, then new ones.
+    pub(crate) fn ports_to_try(&self) -> Vec<u16> {
+        let others = self.others();
+        let taken = |port: &u16| others.iter().any(|other| other.has(*port));
+        let first = preferred_port(&self.server);
+        let new = (0..PORTS).map(|step| FIRST_PORT + (first - FIRST_PORT + step) % PORTS).filter(|port| !taken(port));
+        let mut ports: Vec<u16> = self.port.into_iter().chain(self.used.iter().copied()).collect();
+        for port in new.take(NEW_PORTS) {
+            if !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+        ports
+    }
+
+    /// The other cluster that this port belongs to, by its API server: a browser may still keep that
+    /// cluster's scripts there.
+    pub(crate) fn port_of_another(&self, port: u16) -> Option<String> {
+        self.others().into_iter().find(|other| other.has(port)).map(|other| other.server)
+    }
+
+    fn others(&self) -> Vec<Remembered> {
+        let files = self.folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
+        let paths = files.into_iter().flatten().flatten().map(|file| file.path());
+        let states = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        states.filter_map(|path| read(&path)).filter(|other| other.server != self.server).collect()
+    }
+}
+
+impl Remembered {
+    fn has(&self, port: u16) -> bool {
+        self.port == Some(port) || self.used.contains(&port)
+    }
+}
+
+/// The port that a cluster gets first: the same one wherever this user opens it.
+fn preferred_port(server: &str) -> u16 {
+    let number = Sha256::digest(server).iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    u16::try_from(number % u64::from(PORTS)).map_or(FIRST_PORT, |step| FIRST_PORT + step)
+}
+
+/// The cluster's part of its files' names.
+fn key(server: &str) -> String {
+    hash(server.as_bytes())
+}
+
+fn file_name(server: &str) -> String {
+    format!("{}.json", key(server))
+}
+
+fn read(path: &Path) -> Option<Remembered> {
+    let Ok(Content::Bytes(bytes)) = private_file::read(path) else { return None };
+    serde_json::from_slice(&bytes).ok().filter(|remembered: &Remembered| remembered.version == VERSION)
+}
+
+/// An error about `open`'s own files: the advice that goes with the tokens' does not fit it.
+fn not_here(what: &str, folder: &Path, error: &Error) -> Error {
+    let start = Error::new(Kind::Other, format!("cannot {what} in `{}`", folder.display()));
+    error.causes().iter().fold(start, Error::cause)
+}
+
+/// The right to serve one cluster at one port. It ends when this is dropped, and with the process.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Holds the lock.
+    file: Option<File>,
+}
+
+/// An `open` that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    pub(crate) pid: u32,
+    pub(crate) port: u16,
+    /// The kubeconfig's names of the user and the context.
+    pub(crate) user: Option<String>,
+    pub(crate) context: Option<String>,
+}
+
+/// What came of asking for a port.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    Mine(Running),
+    /// Another `open` serves this cluster there; who, if that can be told: it may not have said so
+    /// yet, and Windows lets nobody read a locked file.
+    Held(Option<Holder>),
+}
+
+impl Holder {
+    /// This process, serving this user of this context.
+    pub(crate) fn this(port: u16, user: Option<&str>, context: Option<&str>) -> Self {
+        let owned = |name: Option<&str>| name.map(str::to_owned);
+        Self { pid: std::process::id(), port, user: owned(user), context: owned(context) }
+    }
+
+    /// Whether it shows what this one would show.
+    pub(crate) fn shows_the_same_as(&self, other: &Self) -> bool {
+        (&self.user, &self.context) == (&other.user, &other.context)
+    }
+}
+
+impl Running {
+    /// Takes the port for this cluster, before a socket is bound to it: a port that is taken then is
+    /// another program's.
+    pub(crate) fn take(state: &OpenState, holder: &Holder) -> Result<Claim> {
+        let Some(folder) = &state.folder else { return Ok(Claim::Mine(Self { file: None })) };
+        let cannot = |error: &Error| not_here("note which `open` runs", folder, error);
+        private_file::prepare_folder(folder).map_err(|error| cannot(&error))?;
+        let path = folder.join(format!("{}.{}.lock", key(&state.server), holder.port));
+        let file = private_file::open_to_lock(&path, true).map_err(|error| cannot(&error))?;
+        let Some(file) = file else { return Err(Error::bug("a lock file that was made is missing")) };
+        match file.try_lock() {
+            Ok(()) => {
+                let text = serde_json::to_vec(holder).unwrap_or_default();
+                // A courtesy to those who come later, so a failure is none.
+                let rewritten = file.set_len(0).and_then(|()| (&file).rewind());
+                let _ = rewritten.and_then(|()| (&file).write_all(&text));
+                Ok(Claim::Mine(Self { file: Some(file) }))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = Vec::new();
+                let _ = file.take(LONGEST_HOLDER).read_to_end(&mut text);
+                Ok(Claim::Held(serde_json::from_slice(&text).ok()))
+            }
+            Err(TryLockError::Error(error)) => Err(cannot(&Error::new(Kind::Other, "cannot lock").caused_by(&error))),
+        }
+    }
+}
+
+impl Drop for Running {
+    /// The next holder is not taken for this one; closing the file frees the lock.
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            let _ = file.set_len(0);
+        }
+    }
+}
+
+const VERSION: u64 = 1;
+/// Ports that no browser blocks, no system hands out, and no sign-in comes back to unless told to.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 10_000;
+/// How many ports that were never used are tried.
+const NEW_PORTS: usize = 20;
+/// How many ports are remembered besides the cluster's own.
+const MOST_USED: usize = 100;
+/// Bytes.
+const LONGEST_HOLDER: u64 = 4096;
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,11 @@ pub(crate) fn can_be_seen(ui: Ui) -> bool {
     ui.stderr_is_terminal() || system::screen().is_some()
 }
 
+/// How wide stderr's terminal is, if it says so.
+pub(crate) fn columns() -> Option<usize> {
+    system::columns().filter(|columns| *columns > 0)
+}
+
 /// The next line, without its end; `None` when there will be none. What goes beyond 64 KiB is
 /// dropped. `stdin_may_be_read` must have said yes.
 pub(crate) async fn read_line() -> Result<Option<Secret>> {

@@ -3,6 +3,9 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::ProgressBar;
 
 use crate::error::{Error, Kind, Result, printable};
 
@@ -78,6 +81,11 @@ impl Ui {
         }
     }
 
+    /// From now on every other line is written above this row, or, with `None`, at the end as usual.
+    pub(crate) fn keep_last_row(self, row: Option<ProgressBar>) {
+        *LAST_ROW.lock().unwrap_or_else(PoisonError::into_inner) = row;
+    }
+
     /// The end of a run that failed. Only `main` calls it.
     pub(crate) fn error(self, error: &Error) {
         line(&error.to_string());
@@ -86,6 +94,14 @@ impl Ui {
 
 /// stderr that cannot be written to is no reason to fail.
 fn line(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "{text}");
+    let write = || {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    };
+    match &*LAST_ROW.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(row) => row.suspend(write),
+        None => write(),
+    }
 }
+
+/// What is drawn at the end of stderr. There is one stderr, whoever writes to it.
+static LAST_ROW: Mutex<Option<ProgressBar>> = Mutex::new(None);

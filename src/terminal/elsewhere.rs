@@ -14,6 +14,11 @@ pub(super) fn screen() -> Option<File> {
     File::options().write(true).open("CONOUT$").ok()
 }
 
+/// It is not asked.
+pub(super) fn columns() -> Option<usize> {
+    None
+}
+
 /// The thread stays in its read when nobody waits any more; the process ends without it.
 pub(super) async fn read_line() -> Result<Option<Secret>> {
     let read = || {

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, getpgrp};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +24,10 @@ pub(super) fn stdin_is_ours() -> bool {
 /// The controlling terminal, to write to.
 pub(super) fn screen() -> Option<File> {
     File::options().write(true).open("/dev/tty").ok()
+}
+
+pub(super) fn columns() -> Option<usize> {
+    tcgetwinsize(io::stderr()).ok().map(|size| size.ws_col.into())
 }
 
 pub(super) async fn read_line() -> Result<Option<Secret>> {

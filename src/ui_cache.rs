@@ -124,7 +124,8 @@ impl UiCache {
         ui_file::digest(format!("{}\0{path}", self.0.headlamp).as_bytes())
     }
 
-    fn place(&self, path: &str) -> PathBuf {
+    /// Where the file is, or would be.
+    pub(crate) fn place(&self, path: &str) -> PathBuf {
         self.0.folder.join(self.name(path))
     }
 

@@ -247,7 +247,11 @@ impl PodFiles {
         // A page without its plugins is still a page.
         let (page, config, _) = tokio::join!(self.get(PAGE), self.get(CONFIG), self.get(PLUGINS));
         let page = page.map_err(|missing| missing.error(PAGE))?;
-        self.get_named(&page).await;
+        // A pod that does not answer is not waited for again.
+        let reached = *self.situation.borrow() == Situation::Reached;
+        if reached {
+            self.get_named(&page).await;
+        }
         config.map(drop).map_err(|missing| missing.error(CONFIG))
     }
 

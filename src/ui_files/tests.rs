@@ -237,6 +237,20 @@ async fn the_cache_stands_in_for_a_pod_that_stalls_or_is_away_until_it_is_back()
 }
 
 #[tokio::test]
+async fn a_pod_that_does_not_answer_is_not_waited_for_where_the_cache_lacks_a_file() {
+    let setting = Setting::new().await;
+    setting.files().prefetch().await.unwrap();
+    setting.on_disk(&["/", "/config", "/plugins", SCRIPT, STYLE]).await;
+    let cache = setting.cache("headlamp/one");
+    std::fs::remove_file(cache.place(STYLE)).unwrap();
+    setting.pod.set(Mood::Stall);
+    let files = setting.files();
+    let limit = QUICK.http.head;
+    timeout(limit, files.prefetch()).await.unwrap().unwrap();
+    assert_eq!(get(&files, SCRIPT).await.2, "script");
+}
+
+#[tokio::test]
 async fn hashed_files_come_from_the_disk_without_asking_and_others_are_asked_anew() {
     let setting = Setting::new().await;
     setting.pod.put("/manifest.json", "application/json", "{}");

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
-//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?; `waiting` `token_source` `wish`), `sign_in/*` (one function per flow), `credential` (`credential_source`: any kubeconfig user's), `cluster_client` (a cluster as one user), `gateway_request` (`gateway_headers` `browser_session`: may it come in, where does it go?), `status_line` (what `open` tells) |
+//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?; `waiting` `token_source` `wish`), `sign_in/*` (one function per flow), `credential` (`credential_source`: any kubeconfig user's), `cluster_client` (a cluster as one user), `gateway_request` (`gateway_headers` `browser_session`: may it come in, where does it go?), `gateway_api` (`gateway_answer`: the Kubernetes API for the page), `status_line` (what `open` tells) |
 //! | mechanism: one outside thing each, never prints | `exec_credential` `cache` (`cache_key` `cache_lock` `private_file`) `oidc` (`attempt` `provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `port_holder`) `peer` (`tcp_table`) `browser` `terminal` `kubeconfig` (`kubeconfig_user` `kubeconfig_flags`) `exec_plugin` `api_server` `api_connection` (`dialer` `http2_pool` `tls` `api_proxy` `resolver`) `watch` (`watch_difference` `resource_list`) `websocket` `ui_files` (`ui_file` `ui_cache` `ui_folder` `index_page` `pod_http`) `headlamp_config` `port_forward` `open_state` `wake` |
 //! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `page` `ui` `clock` `random` `environment` |
 //! | | `loopback` `json_object` `error` `secret` |
@@ -63,6 +63,8 @@ mod environment;
 mod error;
 mod exec_credential;
 mod exec_plugin;
+mod gateway_answer;
+mod gateway_api;
 mod gateway_headers;
 mod gateway_request;
 mod headlamp_config;

@@ -10,8 +10,6 @@
 //! What the page asked for is kept, selectors and all; bookmarks are for us unless it wants them.
 //! In memory is no more than each object's name, uid and version (of a watch of one object, that object).
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::collections::HashSet;
 use std::error::Error as Cause;
 use std::io;
@@ -25,7 +23,7 @@ use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::{Body, Bytes};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
@@ -235,8 +233,8 @@ impl Watch {
     }
 
     /// Tells the page, one text an event, until it is gone. A page that does not read holds up this
-    /// watch alone.
-    pub(crate) async fn run<S, F, B>(mut self, send: &S, page: &mpsc::Sender<String>)
+    /// watch alone. `wake` ends a pause: what it was made for may be over.
+    pub(crate) async fn run<S, F, B>(mut self, send: &S, page: &mpsc::Sender<String>, wake: &Notify)
     where
         S: Fn(Ask) -> F,
         F: Future<Output = Result<Response<B>>>,
@@ -263,7 +261,7 @@ impl Watch {
                 End::Cut(after) => after,
             };
             self.fresh = false;
-            sleep(self.pause(after)).await;
+            let _ = timeout(self.pause(after), wake.notified()).await;
         }
     }
 

@@ -3,8 +3,6 @@
 //! What a watch looks like is what Kubernetes' API servers make of it: one text frame an event, and
 //! at the end a close with code 1000.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;

@@ -273,7 +273,7 @@ impl Page {
         let send = server.send();
         let Start::Running(watch) = request.start(&send, PACE, Random::system()).await else { panic!("refused") };
         let (sender, events) = mpsc::channel(2);
-        tokio::spawn(async move { watch.run(&send, &sender).await });
+        tokio::spawn(async move { watch.run(&send, &sender, &Notify::new()).await });
         Self { strict: false, version: 0, objects: BTreeMap::new(), told: Vec::new(), events }
     }
 
@@ -639,7 +639,7 @@ async fn a_page_that_left_ends_its_watch() {
     let send = server.send();
     let Start::Running(watch) = request.start(&send, PACE, Random::system()).await else { panic!() };
     let (sender, events) = mpsc::channel(1);
-    let running = tokio::spawn(async move { watch.run(&send, &sender).await });
+    let running = tokio::spawn(async move { watch.run(&send, &sender, &Notify::new()).await });
     drop(events);
     server.put("b", "x");
     timeout(DEADLINE, running).await.unwrap().unwrap();
@@ -657,8 +657,26 @@ async fn a_connection_that_died_without_a_sign_is_left() {
     let (sender, mut events) = mpsc::channel(1);
     // The server holds the connection open and says nothing on it.
     let _silent = std::mem::take(&mut server.state().streams);
-    tokio::spawn(async move { watch.run(&send, &sender).await });
+    tokio::spawn(async move { watch.run(&send, &sender, &Notify::new()).await });
     server.put("b", "x");
+    assert!(timeout(DEADLINE, events.recv()).await.unwrap().unwrap().contains("\"b\""));
+}
+
+#[tokio::test]
+async fn a_watch_that_is_woken_does_not_wait_any_longer() {
+    let server = Server::with(&["a"]);
+    let pace = Pace { pauses: (Duration::from_secs(3600), Duration::from_secs(3600)), ..PACE };
+    let request = WatchRequest::of("/api/v1/pods", "watch=1&resourceVersion=1").unwrap();
+    let send = server.send();
+    server.state().faults.extend([Fault::Unreachable, Fault::Unreachable]);
+    let Start::Running(watch) = request.start(&send, pace, Random::system()).await else { panic!() };
+    let (sender, mut events) = mpsc::channel(1);
+    let wake = Arc::new(Notify::new());
+    let woken = wake.clone();
+    tokio::spawn(async move { watch.run(&send, &sender, &woken).await });
+    server.put("b", "x");
+    assert!(timeout(Duration::from_millis(50), events.recv()).await.is_err(), "it waits");
+    wake.notify_one();
     assert!(timeout(DEADLINE, events.recv()).await.unwrap().unwrap().contains("\"b\""));
 }
 

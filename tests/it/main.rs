@@ -12,6 +12,11 @@ mod browser_sign_in;
 mod by_hand;
 #[cfg(unix)]
 mod chromium;
+mod caller;
+#[cfg(unix)]
+mod cluster_double;
+#[cfg(unix)]
+mod cluster_story;
 mod concurrency;
 mod connection;
 mod documents;

@@ -66,6 +66,15 @@ impl Authority {
         self.issue(parameters(&[], name), ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A certificate for a client of a cluster: the name is `CN`, each group an `O`.
+    pub fn client_in(&self, name: &str, groups: &[&str]) -> Certificate {
+        let mut parameters = parameters(&[], name);
+        for group in groups {
+            parameters.distinguished_name.push(DnType::OrganizationName, *group);
+        }
+        self.issue(parameters, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     fn issue(&self, mut parameters: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Certificate {
         parameters.extended_key_usages = vec![usage];
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -88,6 +97,10 @@ impl Certificate {
         let der = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a PEM certificate");
         let key_der = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).expect("a PEM key, as PKCS #8");
         Self { pem: certificate.to_owned(), key_pem: key.to_owned(), der, key_der: key_der.secret_pkcs8_der().to_vec() }
+    }
+
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
     }
 
     fn new(certificate: &rcgen::Certificate, key: &KeyPair) -> Self {
@@ -122,6 +135,22 @@ pub(crate) fn server_config(certificate: &Certificate, clients: Option<&Authorit
     };
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certificate.key_der.clone()));
     Arc::new(builder.with_single_cert(vec![certificate.der.clone()], key).expect("a certificate and its key"))
+}
+
+/// TLS with this certificate; clients may show one of `clients`. `protocols` are those of ALPN.
+pub(crate) fn server_config_for_anybody(
+    certificate: &Certificate,
+    clients: &Authority,
+    protocols: &[&str],
+) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients.roots()), Arc::clone(&provider));
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS");
+    let builder = builder.with_client_cert_verifier(verifier.allow_unauthenticated().build().expect("a verifier"));
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certificate.key_der.clone()));
+    let mut config = builder.with_single_cert(vec![certificate.der.clone()], key).expect("a certificate and its key");
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Arc::new(config)
 }
 
 /// TLS that trusts these PEM certificates and nobody else.

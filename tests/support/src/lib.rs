@@ -6,6 +6,8 @@
 //! | [`Provider`] | an `OpenID` provider: strict, scripted, and able to misbehave |
 //! | [`StandIn`] | Headlamp's server and page, 0.30 to 0.45 |
 //! | [`ApiServer`] | a Kubernetes API server, for `kubectl get pods` and `kubectl auth whoami` |
+//! | [`Cluster`] | a Kubernetes API server with objects, watches, pods, HTTP/2, and faults |
+//! | [`DelayLine`] | a long way to any server |
 //! | [`Browser`] | a browser without a window |
 //! | [`Sandbox`] | a home folder, an environment and a desktop that are the test's own |
 //! | [`Terminal`] | a terminal with somebody who types |
@@ -64,6 +66,43 @@
 //! [`Page`] goes, clicks, evaluates, waits ([`Page::wait_for`]) and reports all that it left behind or
 //! came by. A [`Site`] is somebody else's page, on another port and, if wanted, under another name.
 //!
+//! **The cluster** holds objects with versions and a history; lists, watches (plain and through
+//! websockets), logs, exec and port-forward are those of a real one, and a test holds both against
+//! the same words. Everybody but `system:anonymous` may do everything until [`Cluster::authorize`].
+//! ```no_run
+//! # const BINARY: &str = "";
+//! use std::time::Duration;
+//!
+//! use headlamp_test_support::{Cluster, DelayLine, Fault, HeadlampInstall, Sandbox, StandIn, StandInOptions, with_token};
+//!
+//! let page = StandIn::start(StandInOptions::default());
+//! let headlamp = ([127, 0, 0, 1], page.port()).into();
+//! let cluster = Cluster::start(|_| None); // or `provider.authenticator()`; HTTP/1.1 only: `start_with`
+//! let pod = cluster.install_headlamp("headlamp", &HeadlampInstall::default(), headlamp);
+//! let sandbox = Sandbox::new(BINARY);
+//! let token = cluster.token("jane", &["developers"]);
+//! sandbox.write_kubeconfig(&cluster.kubeconfig(&with_token(&token))); // with_certificate, with_token_file, exec
+//! // 50 ms away: cluster.kubeconfig_at(&format!("https://{}", line.address()), …)
+//! let line = DelayLine::to(cluster.address(), Duration::from_millis(25));
+//!
+//! cluster.script("/api/v1/pods", Fault::too_many_requests(1)); // the next request to this path
+//! cluster.fail(usize::MAX, Fault::status(503), |asked| asked.path.starts_with("/apis/")); // all that fit
+//! cluster.heal();
+//! cluster.refuse_token(&token, 1); // one 401
+//! cluster.set(|behaviour| behaviour.watch_lifetime = Some(Duration::from_secs(1)));
+//! cluster.expire_watches(); // 410 in all that are open; also end_watches, cut_watches
+//! cluster.cut_all(); // resets; also go_away, go_silent and speak, go_down and come_up
+//! let new = cluster.replace_headlamp_pod("headlamp", "headlamp", headlamp);
+//! for asked in cluster.requests() {
+//!     let _as_whom = (asked.user, asked.signed_in, asked.http2, asked.connection);
+//! }
+//! ```
+//! A [`Fault`] is what happens to one request: an answer, none, gigabytes of [`pattern()`], a slow
+//! reader, a reset, GOAWAY; `after`, `held_by`, `dripped`, `stalled_after`, `broken_after`,
+//! `reset_after` and `silent_after` make the usual answer, or any, a bad one. [`Cluster::put`],
+//! [`Cluster::edit`] and [`Cluster::delete`] change what there is; [`Cluster::add_pod`] has ports that
+//! lead to addresses of this machine.
+//!
 //! **Secrets**: after every run the sandbox searches stdout (but for the one token of an
 //! `ExecCredential`), stderr, its files (but for the cache's), and what the browser was given, for
 //! every secret that its providers issued or saw. What is meant to be shown is allowed by
@@ -79,10 +118,13 @@ pub mod authority;
 pub mod browser;
 #[cfg(unix)]
 pub mod chromium;
+pub mod cluster;
 pub mod connect_proxy;
+pub mod delay_line;
 mod endpoints;
 pub mod headlamp;
 pub mod headlamp_flags;
+pub mod pattern;
 pub mod provider;
 #[cfg(unix)]
 pub mod real;
@@ -96,6 +138,7 @@ pub mod real_people;
 pub mod real_provider;
 pub mod request_log;
 pub mod run;
+mod runner;
 pub mod sandbox;
 pub mod script;
 pub mod secrets;
@@ -104,19 +147,26 @@ pub mod signing;
 #[cfg(unix)]
 pub mod terminal;
 mod tokens;
+mod wire;
 
 pub use api_server::{ApiServer, SelfSubjectReview, exec_entry};
 pub use authority::{Authority, Certificate};
 pub use browser::{Browser, Visit};
 #[cfg(unix)]
 pub use chromium::{Chromium, Page, Site};
+pub use cluster::{
+    Asked, Attempt, Cluster, ClusterBehaviour, ClusterOptions, Fault, HeadlampInstall, Layout, User, with_certificate,
+    with_token, with_token_file,
+};
 pub use connect_proxy::ConnectProxy;
+pub use delay_line::DelayLine;
 pub use headlamp::{Oidc, StandIn, StandInOptions, Version};
+pub use pattern::{PatternCheck, pattern};
 pub use provider::{
     AccessTokens, Approval, Behaviour, Device, Endpoint, Person, Provider, RefreshTokens, SignIn, Signature,
 };
 #[cfg(unix)]
-pub use real_cluster::RealCluster;
+pub use real_cluster::{RealCluster, Workshop};
 #[cfg(unix)]
 pub use real_headlamp::{DeployedHeadlamp, Deployment, Layout};
 #[cfg(unix)]

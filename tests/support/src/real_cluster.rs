@@ -119,6 +119,36 @@ impl RealCluster {
     }
 }
 
+/// The cluster for whoever needs no sign-in: the administrator, in a namespace that is made for this.
+pub struct Workshop {
+    /// The administrator's kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// Made anew, and removed when the process ends.
+    pub namespace: String,
+    kubectl: PathBuf,
+}
+
+impl Workshop {
+    /// One in a namespace whose name ends like this, if there is a cluster.
+    pub fn open(name: &str) -> Option<Self> {
+        let how = "needs HEADLAMP_TEST_KUBECONFIG, an administrator's kubeconfig";
+        let kubeconfig = PathBuf::from(part("a cluster", how, env::var_os("HEADLAMP_TEST_KUBECONFIG"))?);
+        let kubectl = kubectls()?.pop()?;
+        let namespace = format!("headlamp-test-{}-{name}", std::process::id());
+        let workshop = Self { kubeconfig, namespace, kubectl };
+        let (kubectl, admin) = (text_of(&workshop.kubectl), text_of(&workshop.kubeconfig));
+        let remove = ["--kubeconfig", admin, "delete", "namespace", &workshop.namespace, "--wait=false"];
+        when_this_process_ends(&[&[kubectl], remove.as_slice()].concat());
+        workshop.kubectl(&["create", "namespace", &workshop.namespace], "");
+        Some(workshop)
+    }
+
+    /// What kubectl says to the administrator; it must succeed.
+    pub fn kubectl(&self, arguments: &[&str], stdin: &str) -> String {
+        kubectl_as(&self.kubectl, &self.kubeconfig, arguments, stdin)
+    }
+}
+
 fn trust_arguments(provider: &RealProvider) -> [String; 6] {
     let audiences = [CLIENT, STEADY_CLIENT, BASIC_CLIENT, POST_CLIENT, RESOURCE].join(",");
     let authority = text_of(&provider.authority).to_owned();

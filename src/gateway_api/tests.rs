@@ -29,6 +29,7 @@ use crate::environment::Environment;
 use crate::gateway_request::{Decision, Gate, decide};
 use crate::kubeconfig_user::{BearerSource, Impersonation, Target, UserEntry};
 use crate::peer::Peer;
+use crate::peer::Peer;
 use crate::ui::Ui;
 
 const DEADLINE: Duration = Duration::from_secs(60);

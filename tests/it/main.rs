@@ -11,8 +11,9 @@
 mod browser_sign_in;
 mod by_hand;
 #[cfg(unix)]
-mod chromium;
 mod caller;
+#[cfg(unix)]
+mod chromium;
 #[cfg(unix)]
 mod cluster_double;
 #[cfg(unix)]

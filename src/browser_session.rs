@@ -4,8 +4,6 @@
 //! are shared by all ports of a host, so the cookie's name carries the port. A start address that
 //! is used a second time has been seen by somebody else, or may have been: that ends the session.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, HeaderValue, header};
@@ -95,13 +93,6 @@ impl BrowserSession {
     /// What the start address ends with.
     pub(crate) fn start_secret(&self) -> Secret {
         self.state().start.clone()
-    }
-
-    /// Forgets the browser and waits for one with a new start address, whose secret it returns.
-    pub(crate) fn restart(&self) -> Result<Secret> {
-        let start = self.random.secret()?;
-        *self.state() = State { start: start.clone(), stage: Stage::Waiting };
-        Ok(start)
     }
 
     /// Somebody asks for the start address. Looking at it ahead of time is not using it: whoever
@@ -324,17 +315,13 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_session_says_its_first_reason_and_can_be_started_anew() {
+    fn an_ended_session_says_its_first_reason() {
         let session = session();
         let browser = opened(&session);
         session.end(End::AnotherUser);
         session.end(End::StartedTwice);
         assert_eq!(session.situation(), Situation::Ended(End::AnotherUser));
         assert!(session.log_out().unwrap().is_none());
-        let old = session.start_secret();
-        let new = session.restart().unwrap();
-        assert!(matches!(session.start(&old).unwrap(), Start::Wrong));
-        assert!(matches!(session.start(&new).unwrap(), Start::Opened(_)));
         assert_eq!(session.standing(&browser), Standing::Stranger);
     }
 }

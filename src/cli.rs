@@ -2,9 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{get_token, login, logout, status};
+use crate::commands::{get_token, login, logout, open, status};
 
-/// Signs you in to your Kubernetes clusters
+/// Signs you in to your Kubernetes clusters, and opens Headlamp for you
 ///
 /// kubectl runs `kubectl-headlamp get-token` when it needs a token: from the cache if there is a good one, renewed if it has run out,
 /// and only if that fails with a sign-in in your browser.
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     GetToken(Box<get_token::Arguments>),
     Login(Box<login::Arguments>),
     Logout(Box<logout::Arguments>),
+    #[command(visible_alias = "dashboard")]
+    Open(Box<open::Arguments>),
     #[command(alias = "whoami")]
     Status(Box<status::Arguments>),
 }

@@ -4,8 +4,6 @@
 //! A 401 does not get out: the credential is renewed and the request repeated once. What is refused
 //! even then, or needs a person, is [`Trouble`], which all who use the cluster can watch.
 
-#![allow(dead_code, reason = "wired by `open`")]
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -83,14 +81,6 @@ pub(crate) enum Trouble {
     SignIn(Error),
     /// Whoever signed in last is somebody else. This does not pass.
     AnotherUser(Error),
-}
-
-impl Trouble {
-    pub(crate) fn error(&self) -> &Error {
-        match self {
-            Self::SignIn(error) | Self::AnotherUser(error) => error,
-        }
-    }
 }
 
 /// A cluster that has just been started refuses everybody for some seconds.
@@ -196,7 +186,7 @@ impl ClusterClient {
     }
 
     /// Obtains a credential by whatever it takes; a person may be asked, in `tab` where
-    /// [`Self::signs_in_in_a_tab`]. See [`Credentials::sign_in`] for a tab that is left.
+    /// that can be. See [`Credentials::sign_in`] for a tab that is left.
     pub(crate) async fn sign_in(&self, tab: Option<Tab>) -> Result<()> {
         let credential = self.0.credentials.sign_in(tab).await?;
         self.of_same_person(credential).await?;
@@ -204,14 +194,9 @@ impl ClusterClient {
         Ok(())
     }
 
-    /// Whether [`Self::sign_in`] makes use of a browser tab; else the terminal asks, or another program does.
-    pub(crate) fn signs_in_in_a_tab(&self) -> bool {
-        self.0.credentials.signs_in_in_a_tab()
-    }
-
     /// When the credential in use ends, as far as is known.
-    pub(crate) async fn expires(&self) -> Option<jiff::Timestamp> {
-        self.0.credentials.current().await.ok().and_then(|credential| credential.expires)
+    pub(crate) fn expires(&self) -> Option<jiff::Timestamp> {
+        self.0.credentials.expires()
     }
 
     /// Ends every connection: after a sleep the other end has forgotten them.

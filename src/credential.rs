@@ -125,6 +125,11 @@ impl Credentials {
         self.0.source.signs_in_in_a_tab()
     }
 
+    /// When the credential that is in use ends, as far as is known. Nothing is renewed for that.
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        self.0.held().and_then(|held| held.credential.expires)
+    }
+
     /// Whether [`Credentials::sign_in`] can come to anything.
     pub(crate) fn can_sign_in(&self) -> bool {
         self.0.source.can_sign_in()

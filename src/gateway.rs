@@ -4,8 +4,6 @@
 //! files come from `ui_files`, the answers of clusters from `gateway_api`, our own pages from
 //! `gateway_page`. Nothing outlives [`Gateway::serve`].
 
-#![allow(dead_code, reason = "wired by `open`")]
-
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +18,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use crate::api_connection::{empty, full};
 use crate::browser_session::{BrowserSession, End, Situation, Standing, Start};
@@ -37,6 +35,7 @@ use crate::http2_pool::Body;
 use crate::peer::{Owners, Peer};
 use crate::random::Random;
 use crate::secret::Secret;
+use crate::sign_in::Tab;
 use crate::ui_files::UiFiles;
 
 /// What a local server is made of.
@@ -188,7 +187,7 @@ impl Shared {
             Decision::Start { looking: true, .. } => page::not_yet(),
             Decision::Start { secret, to, .. } => self.start(&secret, &to)?,
             Decision::SessionPage => self.session_page(&head, standing),
-            Decision::SignIn => self.sign_in(body).await?,
+            Decision::SignIn => self.sign_in(&head, body).await?,
             Decision::ComeBack => self.come_back(&head, body).await?,
             Decision::Return { to } => page::returned(&to),
             Decision::File { .. } if is_document(&head.headers) && self.troubled().is_some() => {
@@ -198,7 +197,7 @@ impl Shared {
             Decision::Plugins => self.of_page(&head, self.files.plugins().await),
             Decision::Config => self.of_page(&head, self.config().await?),
             Decision::Me { cluster } => self.api.me(&cluster),
-            Decision::SetToken { .. } => self.set_token(body).await?,
+            Decision::SetToken => self.set_token(body).await?,
             Decision::Api(target) => self.api.request(target, request(head, body)).await,
             Decision::Upgrade(target) => self.api.upgrade(target, request(head, body)).await,
             Decision::Watch { cluster, watch } => self.api.watch(&cluster, watch, request(head, body)).await,
@@ -261,11 +260,14 @@ impl Shared {
 
     /// The tab goes to where the sign-in begins as soon as that is known; in a while at the latest to
     /// a page that waits for it.
-    async fn sign_in(&self, body: Incoming) -> Result<Response<Body>> {
+    async fn sign_in(&self, head: &Head, body: Incoming) -> Result<Response<Body>> {
         let to = self.gate.wanted(&form(body).await);
         let Some((cluster, _)) = self.troubled() else { return Ok(page::redirect(&to)) };
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        let back = Url::parse(&format!("http://{host}{OWN_PREFIX}/return{}", query(&to)))
+            .map_err(|error| Error::bug("cannot build our own address").caused_by(&error))?;
         let cluster = cluster.clone();
-        let mut stage = self.sign_in.begin(|_| async move { cluster.sign_in().await });
+        let mut stage = self.sign_in.begin(|address| async move { cluster.sign_in(Some(Tab { address, back })).await });
         let known = stage.wait_for(|stage| !matches!(stage, Stage::Begun));
         Ok(match timeout(ADDRESS_WITHIN, known).await {
             Ok(Ok(stage)) => match &*stage {

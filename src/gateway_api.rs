@@ -5,8 +5,6 @@
 //! `ClusterClient`'s. While a person has to sign in, a few requests wait for that; the others, and
 //! those that waited for nothing, are told so with a 502 (`gateway_answer` says why not 401).
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -4,8 +4,6 @@
 //! `Authorization`, and `Cookie` is ours. Down, because whatever a pod answers behind `…/proxy/`
 //! would set cookies, workers and policies for our origin.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::Url;
 

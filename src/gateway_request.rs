@@ -8,8 +8,6 @@
 //! other than `chunked`, folded headers; where both a length and `chunked` are given it drops the
 //! length and closes the connection (RFC 9112 §6.3), and every body is framed anew on its way up.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::borrow::Cow;
 
 use http::request::Parts;
@@ -64,9 +62,7 @@ pub(crate) enum Decision {
         cluster: String,
     },
     /// The page's own "Log out".
-    SetToken {
-        cluster: String,
-    },
+    SetToken,
     Api(ApiTarget),
     /// A websocket that is passed through: logs, exec, attach.
     Upgrade(ApiTarget),
@@ -503,7 +499,7 @@ fn cluster(gate: &Gate, asked: &Asked<'_>, name: &str, rest: &[&str]) -> Outcome
             .instead("kubectl port-forward service/NAME LOCAL:REMOTE")),
         _ if asked.upgrade => Err(NOT_FOUND),
         ["me"] if asked.reads() => asked.check_data().map(|()| Decision::Me { cluster }),
-        ["set-token"] if *asked.method == Method::POST => asked.check_data().map(|()| Decision::SetToken { cluster }),
+        ["set-token"] if *asked.method == Method::POST => asked.check_data().map(|()| Decision::SetToken),
         ["me" | "set-token"] => Err(WRONG_METHOD),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "this is no path of the Kubernetes API that the page needs")),
     }

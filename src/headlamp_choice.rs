@@ -2,8 +2,6 @@
 //! one in a trusted namespace. Its page acts as the user, and anywhere else whoever has rights in
 //! the namespace could have put it there: so that is confirmed once, or chosen from a list.
 
-#![expect(dead_code, reason = "wired by `open`")]
-
 use std::fmt::Write;
 use std::time::Duration;
 

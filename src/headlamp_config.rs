@@ -1,8 +1,6 @@
 //! Headlamp's `/config`: which clusters its page shows. The list becomes ours, the rest stays the
 //! pod's, except for switches of what is refused here.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Kind, Result};

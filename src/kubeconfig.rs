@@ -308,7 +308,6 @@ impl Kubeconfig {
     }
 
     /// The cluster and the user that kubectl would choose, with its flags laid over them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
     pub(crate) fn target(&self, selection: &Selection, overrides: &Overrides) -> Result<Target> {
         let context = self.context(selection)?;
         let entry = self.cluster(selection, context)?;

@@ -1,8 +1,6 @@
 //! kubectl's own flags on where a cluster is and whom it is reached as, laid over the kubeconfig by
 //! client-go's rules.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,17 +84,22 @@ impl ClusterArguments {
 
     /// `None`: as long as it takes.
     pub(crate) fn request_timeout(&self) -> Result<Option<Duration>> {
-        let Some(text) = self.request_timeout.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
-        let seconds = text.parse::<u32>().ok().map(|seconds| Duration::from_secs(seconds.into()));
-        let unit = text.ends_with(|last: char| last.is_ascii_lowercase());
-        let spelled =
-            || text.parse::<SignedDuration>().ok().filter(|_| unit).and_then(|span| Duration::try_from(span).ok());
-        match seconds.or_else(spelled) {
-            Some(span) => Ok(Some(span).filter(|span| !span.is_zero())),
-            None => Err(Error::usage(format!("`--request-timeout` is no length of time: `{text}`"))
-                .hint("write seconds, or a number with its unit: `30`, `30s`, `2m`, `1h`")),
-        }
+        let text = self.request_timeout.as_deref().filter(|text| !text.is_empty());
+        let span = text.map(|text| duration("--request-timeout", text)).transpose()?;
+        Ok(span.filter(|span| !span.is_zero()))
     }
+}
+
+/// A flag's length of time, as kubectl takes it: seconds, or a number with its unit.
+pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration> {
+    let seconds = text.parse::<u32>().ok().map(|seconds| Duration::from_secs(seconds.into()));
+    let unit = text.ends_with(|last: char| last.is_ascii_lowercase());
+    let spelled =
+        || text.parse::<SignedDuration>().ok().filter(|_| unit).and_then(|span| Duration::try_from(span).ok());
+    seconds.or_else(spelled).ok_or_else(|| {
+        Error::usage(format!("`{flag}` is no length of time: `{text}`"))
+            .hint("write seconds, or a number with its unit: `30`, `30s`, `2m`, `1h`")
+    })
 }
 
 impl Overrides {

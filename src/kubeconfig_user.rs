@@ -5,8 +5,6 @@
 //! password, client certificate) wins, and an `exec` entry beside it is not run. A token file wins
 //! over a token. Nothing is read or run here, and no value stands in an error.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +31,6 @@ pub(crate) struct Target {
 pub(crate) struct UserEntry {
     /// `None` where the context names no user.
     pub(crate) name: Option<String>,
-    /// The kubeconfig file that it stands in.
-    pub(crate) file: Option<PathBuf>,
     pub(crate) bearer: BearerSource,
     /// Used beside the bearer, as kubectl does.
     pub(crate) certificate: Option<CertificateSource>,
@@ -111,13 +107,7 @@ pub(crate) struct Impersonation {
 impl UserEntry {
     /// The anonymous user.
     pub(crate) fn anonymous() -> Self {
-        Self {
-            name: None,
-            file: None,
-            bearer: BearerSource::None,
-            certificate: None,
-            impersonate: Impersonation::default(),
-        }
+        Self { name: None, bearer: BearerSource::None, certificate: None, impersonate: Impersonation::default() }
     }
 
     /// `exec` is the entry's, already read, if it has one.
@@ -128,7 +118,6 @@ impl UserEntry {
         let certificate = certificate(file, info).map_err(wrong)?;
         Ok(Self {
             name: Some(name.to_owned()),
-            file: Some(file.to_owned()),
             bearer: bearer(file, info, exec, certificate.is_some()).map_err(wrong)?,
             certificate,
             impersonate: Impersonation {

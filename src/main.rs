@@ -141,7 +141,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::{Command, CommandLine};
 use crate::clock::Clock;
-use crate::commands::{get_token, login, logout, status};
+use crate::commands::{get_token, login, logout, open, status};
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::ui::Ui;
@@ -183,6 +183,7 @@ fn run_parsed(words: &[OsString], ui: Ui, environment: &Environment, clock: Cloc
         Command::GetToken(_) => get_token::run(words, ui, environment, clock),
         Command::Login(arguments) => login::run(&arguments, &given, ui, environment, clock),
         Command::Logout(arguments) => logout::run(&arguments, ui, environment, clock),
+        Command::Open(arguments) => open::run(&arguments, ui, environment, clock),
         Command::Status(arguments) => status::run(&arguments, ui, environment, clock),
     }
 }

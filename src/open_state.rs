@@ -9,8 +9,6 @@
 //! port that was one cluster's is never given to another. What a damaged file says counts as nothing:
 //! a Headlamp in an unusual place is then confirmed anew.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -75,6 +73,11 @@ impl OpenState {
         let (port, used, choice) =
             remembered.map(|remembered| (remembered.port, remembered.used, remembered.choice)).unwrap_or_default();
         Self { folder, server, port, used, choice }
+    }
+
+    /// The cluster's part of its files' names.
+    pub(crate) fn key(&self) -> String {
+        key(&self.server)
     }
 
     /// Keeps it.

@@ -16,7 +16,6 @@ pub(crate) fn html(lamp: Lamp, title: &str, content: &str) -> String {
 }
 
 /// A page that goes on by itself after so many seconds, to this path or, without one, to itself.
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
 pub(crate) fn html_that_goes_on(lamp: Lamp, title: &str, seconds: u32, to: Option<&str>, content: &str) -> String {
     let to = to.map(|to| format!("; url={}", escaped(to))).unwrap_or_default();
     layout(lamp, title, &format!("<meta http-equiv=\"refresh\" content=\"{seconds}{to}\">\n"), content)

@@ -1,8 +1,6 @@
 //! Who is at the other end of a connection on this machine. Loopback is open to every user of it;
 //! on Linux the kernel says whose socket the other end is, elsewhere nothing is known.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::net::SocketAddr;
 
 /// Who is at the other end of a connection.

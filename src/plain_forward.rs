@@ -4,8 +4,6 @@
 //! Nothing is read or changed, so a browser talks to Headlamp itself: where Headlamp's port speaks
 //! TLS, its address is `https://localhost:…`, with Headlamp's certificate.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;

@@ -5,8 +5,6 @@
 //! from the first read; the next `connect` then makes sure before it hands out a stream. An error
 //! that a stream ends with is an [`Error`] within the `io::Error`: [`of_stream`] takes it out.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Chance. Only `main` names the system's generator; what is below the commands is handed this one.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::io;
 
 use base64::Engine;

@@ -3,8 +3,6 @@
 //!
 //! Whatever else is written to stderr through [`Ui`] goes above it.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

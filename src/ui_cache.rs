@@ -8,8 +8,6 @@
 //! The time of a file is when it was last used. When all have grown too large together, those go
 //! that have not been used for longest, but what the index page names goes last.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;

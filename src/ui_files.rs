@@ -9,8 +9,6 @@
 //! the next one finds it in the cache. An index page is kept on disk only once all that it names
 //! is, so that the page from the cache is always a whole one.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -4,8 +4,6 @@
 //! than that, this process did not run in between: the machine slept, or somebody stopped us (Ctrl-Z).
 //! A clock that was set forward looks the same, and costs no more than new connections.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by `open`"))]
-
 use std::sync::Arc;
 use std::time::Duration;
 

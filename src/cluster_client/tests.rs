@@ -66,7 +66,6 @@ impl Cluster {
             cluster: ClusterEntry { name: "dev".into(), server: self.url.clone(), ..ClusterEntry::default() },
             user: UserEntry {
                 name: Some("u".into()),
-                file: None,
                 bearer: BearerSource::File(self.token_file()),
                 certificate: None,
                 impersonate: impersonation,

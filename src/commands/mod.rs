@@ -3,6 +3,7 @@
 pub(crate) mod get_token;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod open;
 pub(crate) mod status;
 
 use std::future::Future;

@@ -33,13 +33,7 @@ fn stepping_aside(bearer: BearerSource, certificate: Option<CertificateSource>, 
     let target = Target {
         context: None,
         cluster: ClusterEntry::default(),
-        user: UserEntry {
-            name: Some("u".into()),
-            file: None,
-            bearer,
-            certificate,
-            impersonate: Impersonation::default(),
-        },
+        user: UserEntry { name: Some("u".into()), bearer, certificate, impersonate: Impersonation::default() },
         namespace: None,
     };
     let environment = Environment::from([("PATH", "/usr/local/bin:/usr/bin:/bin")]);

@@ -133,7 +133,6 @@ fn client(server: String, bearer: BearerSource) -> ClusterClient {
         cluster: ClusterEntry { name: "test".to_owned(), server, ..ClusterEntry::default() },
         user: UserEntry {
             name: Some("u".to_owned()),
-            file: None,
             bearer,
             certificate: None,
             impersonate: Impersonation::default(),

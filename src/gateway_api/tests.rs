@@ -29,7 +29,6 @@ use crate::environment::Environment;
 use crate::gateway_request::{Decision, Gate, decide};
 use crate::kubeconfig_user::{BearerSource, Impersonation, Target, UserEntry};
 use crate::peer::Peer;
-use crate::peer::Peer;
 use crate::ui::Ui;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -133,7 +132,6 @@ impl Cluster {
             cluster: self.authority.cluster(format!("https://localhost:{}", self.port)),
             user: UserEntry {
                 name: Some("jane".into()),
-                file: None,
                 bearer: BearerSource::File(self.token_file()),
                 certificate: None,
                 impersonate: Impersonation::default(),

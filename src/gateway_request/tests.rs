@@ -104,7 +104,7 @@ fn told(decision: Decision) -> String {
         Decision::Config => "config".to_owned(),
         Decision::Plugins => "plugins".to_owned(),
         Decision::Me { cluster } => format!("me {cluster}"),
-        Decision::SetToken { cluster } => format!("set-token {cluster}"),
+        Decision::SetToken => "set-token".to_owned(),
         Decision::Api(target) => format!("api {} {}", target.cluster, target.path_and_query()),
         Decision::Upgrade(target) => format!("upgrade {} {}", target.cluster, target.path_and_query()),
         Decision::Watch { cluster, watch } => {
@@ -142,7 +142,7 @@ fn the_pages_requests_go_where_they_belong() {
     check(fetch("/config"), "config");
     check(fetch("/plugins"), "plugins");
     check(fetch("/clusters/main/me"), "me main");
-    check(change(Method::POST, "/clusters/main/set-token"), "set-token main");
+    check(change(Method::POST, "/clusters/main/set-token"), "set-token");
     check(fetch("/clusters/main/api/v1/pods?limit=1"), "api main /api/v1/pods?limit=1");
     check(fetch("/clusters/main/apis/"), "api main /apis/");
     check(fetch("/clusters/my%20cluster/version"), "api my cluster /version");

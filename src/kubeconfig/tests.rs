@@ -252,7 +252,7 @@ fn the_target_holds_what_the_context_says_with_the_flags_over_it() {
     assert_eq!((plain.context.as_deref(), plain.namespace.as_deref()), (Some("c"), Some("team")));
     assert_eq!((plain.cluster.server.as_str(), plain.cluster.disable_compression), ("https://k.example", true));
     assert_eq!(plain.cluster.exec_config, Some(serde_json::json!({"audience": "k"})));
-    assert_eq!((plain.user.name.as_deref(), plain.user.file.as_deref()), (Some("u"), Some(Path::new("/k/config"))));
+    assert_eq!(plain.user.name.as_deref(), Some("u"));
     let Impersonation { user: who, groups, extra, .. } = plain.user.impersonate;
     assert_eq!((who.as_deref(), groups.as_slice()), (Some("jane"), &["dev".to_owned()][..]));
     assert_eq!(extra.into_iter().collect::<Vec<_>>(), [("scopes".to_owned(), vec!["view".to_owned()])]);

@@ -168,7 +168,7 @@ pub use provider::{
 #[cfg(unix)]
 pub use real_cluster::{RealCluster, Workshop};
 #[cfg(unix)]
-pub use real_headlamp::{DeployedHeadlamp, Deployment, Layout};
+pub use real_headlamp::{DeployedHeadlamp, Deployment};
 #[cfg(unix)]
 pub use real_people::KnownUser;
 #[cfg(unix)]

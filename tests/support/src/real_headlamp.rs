@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::authority::Authority;
+use crate::cluster::Layout;
 use crate::headlamp::{Oidc, Version};
 use crate::headlamp_flags::refuses;
 use crate::real::when_this_process_ends;
@@ -56,15 +57,6 @@ pub struct Deployment {
     pub arguments: Vec<String>,
     /// `env`; also `STAND_IN_CHUNKS` and the like.
     pub environment: Vec<(String, String)>,
-}
-
-/// Whose manifests it is deployed with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// The Helm chart's: labels on everything, ports named `http`.
-    Chart,
-    /// `kubernetes-headlamp.yaml`'s: no labels but the pods' `k8s-app`, and a port's number.
-    Manifest,
 }
 
 impl Default for Deployment {

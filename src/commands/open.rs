@@ -1,0 +1,247 @@
+//! `open` (`dashboard`): Headlamp in the browser, signed in as kubectl is.
+
+mod as_headlamp;
+mod as_kubectl;
+mod showing;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::block_on;
+use crate::api_server::Review;
+use crate::clock::Clock;
+use crate::cluster_client::ClusterClient;
+use crate::credential_source::Surroundings;
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
+use crate::headlamp::{Headlamp, Wanted};
+use crate::headlamp_choice::{self, Person};
+use crate::kubeconfig;
+use crate::kubeconfig_flags::{ClusterArguments, duration};
+use crate::kubeconfig_user::Target;
+use crate::open_state::{Choice, OpenState};
+use crate::options::Interactive;
+use crate::pod_http::Connect;
+use crate::port_forward::PortForward;
+use crate::settings::BrowserSettings;
+use crate::status_line::{Status, StatusLine};
+use crate::ui::Ui;
+use showing::Showing;
+
+/// Opens Headlamp, the Kubernetes web UI, signed in as kubectl is
+///
+/// Finds the Headlamp that runs in the cluster and opens it in your browser. The page's files come from its pod through a port-forward; what
+/// the page asks of the Kubernetes API is answered from here, with the credential that kubectl would use. Neither the pod nor the browser
+/// ever sees that credential. Stays until Ctrl-C, renews the credential, and reconnects by itself.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl headlamp open
+  kubectl headlamp open --context staging --path /c/main/pods
+  kubectl headlamp open -n tools --service my-headlamp
+  kubectl headlamp open --as jane --as-group developers
+  kubectl headlamp open --no-browser
+  kubectl headlamp open --sign-in headlamp
+
+What the page cannot do here, and what to type instead:
+  drain a node        kubectl drain NODE --ignore-daemonsets
+  forward a port      kubectl port-forward POD LOCAL:REMOTE
+  Helm releases       helm")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    cluster: ClusterArguments,
+    /// The Service that leads to Headlamp [default: found by its labels, asked for once, and remembered]
+    #[arg(long, value_name = "NAME", help_heading = "Headlamp")]
+    service: Option<String>,
+    /// The Service's port, by name or number [default: `http`, or the only one]
+    #[arg(long, value_name = "PORT", help_heading = "Headlamp")]
+    service_port: Option<String>,
+    /// Take the page's files from this folder, a built Headlamp frontend, and not from the cluster
+    #[arg(long, value_name = "DIR", help_heading = "Headlamp")]
+    ui: Option<PathBuf>,
+    /// Who signs in: kubectl's credential, or Headlamp itself by its own button, on port 8000
+    #[arg(long, value_enum, value_name = "WHO", default_value = "kubectl", help_heading = "Headlamp")]
+    sign_in: Who,
+    /// An origin that the page may load from and speak to besides its own (repeatable)
+    #[arg(long, value_name = "ORIGIN", help_heading = "Headlamp")]
+    allow_origin: Vec<String>,
+    /// The local port [default: one that stays the same for each cluster]
+    #[arg(long, value_name = "PORT", help_heading = "Local server")]
+    port: Option<u16>,
+    /// Listen at this address too; beyond loopback only with `--expose-to-network`
+    #[arg(long, value_name = "ADDRESS", help_heading = "Local server")]
+    address: Option<IpAddr>,
+    /// Let other machines reach the page at `--address`, unencrypted
+    #[arg(long, help_heading = "Local server")]
+    expose_to_network: bool,
+    /// Where in the page to begin, such as /c/main/pods
+    #[arg(long, value_name = "PATH", help_heading = "Browser")]
+    path: Option<String>,
+    /// Open no browser: print the address
+    #[arg(long, help_heading = "Browser")]
+    no_browser: bool,
+    /// The command that opens a browser; the address is its last argument, or stands where `%s` does
+    #[arg(long, value_name = "COMMAND", help_heading = "Browser")]
+    browser_command: Option<String>,
+    /// How long until the page must be there, in seconds or as 90s, 5m; a sign-in has a time of its own
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    timeout: String,
+    /// Tell more: each request
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Who signs in to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Who {
+    /// The user of the kubeconfig, as for kubectl.
+    Kubectl,
+    /// Headlamp, by its own `Sign In` button: a plain port-forward on port 8000.
+    Headlamp,
+}
+
+pub(crate) fn run(arguments: &Arguments, ui: Ui, environment: &Environment, clock: Clock) -> Result<()> {
+    let ui = ui.at(arguments.verbose);
+    arguments.check()?;
+    let flags = &arguments.cluster;
+    let kubeconfig = kubeconfig::load(flags.kubeconfig.kubeconfig.as_deref(), environment)?;
+    let target = kubeconfig.target(&flags.kubeconfig.selection(), &flags.overrides())?;
+    let question_limit = flags.request_timeout()?;
+    let limit = duration("--timeout", &arguments.timeout)?;
+    block_on(async {
+        let line = StatusLine::start(ui);
+        let surroundings = Surroundings { environment: environment.clone(), ui, clock };
+        let client = ClusterClient::new(&target, surroundings, line.step_aside(), question_limit)?;
+        let open = Open { arguments, target: &target, client, line, limit, ui, environment, clock };
+        match arguments.sign_in {
+            Who::Kubectl => Box::pin(as_kubectl::run(&open)).await,
+            Who::Headlamp => as_headlamp::run(&open).await,
+        }
+    })
+}
+
+impl Arguments {
+    fn check(&self) -> Result<()> {
+        if self.address.is_some_and(|address| !address.is_loopback()) && !self.expose_to_network {
+            return Err(Error::usage("`--address` is not an address of this machine alone")
+                .cause("what is sent there is not encrypted: whoever reads it can act as you")
+                .hint("add `--expose-to-network` if that is what you want"));
+        }
+        if self.sign_in == Who::Kubectl {
+            return match self.port {
+                Some(RESERVED_PORT) => Err(Error::usage(format!("`--port {RESERVED_PORT}` is the port of sign-ins"))
+                    .cause("a page that was once served there could read the answers of later sign-ins")
+                    .hint("take another one, or none: `open` finds one")),
+                _ => Ok(()),
+            };
+        }
+        let alone = [("ui", self.ui.is_some()), ("address", self.address.is_some())];
+        match alone.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Error::usage(format!("`--{flag}` does not go with `--sign-in headlamp`"))
+                .cause("there everything comes from the pod, to this machine alone")),
+            None => Ok(()),
+        }
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            namespace: self.cluster.namespace.clone().filter(|namespace| !namespace.is_empty()),
+            service: self.service.clone(),
+            service_port: self.service_port.clone(),
+        }
+    }
+}
+
+/// The sign-in's port, which no page of the cluster may ever have, and the tutorial's port-forward's.
+const RESERVED_PORT: u16 = 8000;
+
+/// One run.
+struct Open<'a> {
+    arguments: &'a Arguments,
+    target: &'a Target,
+    client: ClusterClient,
+    line: StatusLine,
+    /// For everything that must be there before the page is.
+    limit: Duration,
+    ui: Ui,
+    environment: &'a Environment,
+    clock: Clock,
+}
+
+impl Open<'_> {
+    fn progress(&self, what: &str) {
+        self.line.show(Status::Progress(what.to_owned()));
+    }
+
+    /// Knows whom the cluster takes us for, or why it refuses us. A person may be asked.
+    async fn review(&self) -> Result<()> {
+        self.progress("asking the cluster who you are");
+        let review = match self.client.review().await {
+            Err(error) if error.kind() == Kind::SignInNeeded && self.client.can_sign_in() => {
+                self.progress("waiting for you to sign in");
+                self.client.sign_in(None).await?;
+                self.client.review().await?
+            }
+            review => review?,
+        };
+        match review {
+            Review::Known(_) => Ok(()),
+            Review::Accepted(why) => {
+                self.ui.detail(1, why);
+                Ok(())
+            }
+            Review::Refused(error) => Err(error),
+        }
+    }
+
+    /// Finds the Headlamp that is meant, and remembers it.
+    async fn headlamp(&self, state: &mut OpenState) -> Result<Headlamp> {
+        self.progress("looking for Headlamp");
+        let remembered = state.choice.clone().map(|choice| Wanted {
+            namespace: Some(choice.namespace),
+            service: Some(choice.name),
+            service_port: choice.port,
+        });
+        let chosen = headlamp_choice::choose(
+            &self.client.kube(),
+            &self.arguments.wanted(),
+            remembered.as_ref(),
+            self.target.namespace.as_deref(),
+            Person::at_the_terminal(self.ui),
+            self.limit,
+        )
+        .await?;
+        if let Some(Wanted { namespace: Some(namespace), service: Some(name), service_port: port }) = chosen.remember {
+            state.choice = Some(Choice { namespace, name, port });
+        }
+        for warning in &chosen.headlamp.warnings {
+            self.ui.warning(warning);
+        }
+        Ok(chosen.headlamp)
+    }
+
+    fn showing(&self) -> Showing<'_> {
+        let settings = BrowserSettings {
+            command: self.arguments.browser_command.clone(),
+            never: self.arguments.no_browser,
+            hide_url: true,
+        };
+        Showing { settings, interactive: Interactive::Auto, environment: self.environment, ui: self.ui }
+    }
+}
+
+/// Makes streams to the pods.
+fn connect(forward: &PortForward) -> Connect {
+    let forward = forward.clone();
+    Arc::new(move || {
+        let forward = forward.clone();
+        Box::pin(async move { forward.connect().await })
+    })
+}
+
+#[cfg(test)]
+mod tests;

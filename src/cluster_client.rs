@@ -194,6 +194,11 @@ impl ClusterClient {
         Ok(())
     }
 
+    /// Whether [`Self::sign_in`] makes use of a browser tab, on the callback's port.
+    pub(crate) fn signs_in_in_a_tab(&self) -> bool {
+        self.0.credentials.signs_in_in_a_tab()
+    }
+
     /// When the credential in use ends, as far as is known.
     pub(crate) fn expires(&self) -> Option<jiff::Timestamp> {
         self.0.credentials.expires()

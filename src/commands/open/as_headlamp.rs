@@ -34,8 +34,9 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
         ..Serving::default()
     }));
     let showing = open.showing();
+    let ports = [port];
     tokio::select! {
         never = plain_forward::serve(listeners, connect(&forward), Owners::of_this_process(), tell) => match never {},
-        failed = showing.show(&url, port) => failed.map(|never| match never {}),
+        failed = showing.show(&url, &ports) => failed.map(|never| match never {}),
     }
 }

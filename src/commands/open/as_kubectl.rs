@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use url::form_urlencoded;
 
-use super::{Open, connect};
+use super::{Open, RESERVED_PORT, connect};
 use crate::browser_session::{BrowserSession, End};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::{Event, Gateway, Parts};
@@ -67,8 +67,11 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
     });
     let url = gateway.start_url(open.arguments.path.as_deref())?;
     let showing = open.showing();
+    // A later sign-in comes back to the browser's own machine too.
+    let sign_in = open.client.signs_in_in_a_tab().then_some(RESERVED_PORT);
+    let ports: Vec<u16> = Some(place.port).into_iter().chain(sign_in).collect();
     let mut serving = std::pin::pin!(gateway.serve(place.listeners));
-    let mut shown = std::pin::pin!(showing.show(&url, place.port));
+    let mut shown = std::pin::pin!(showing.show(&url, &ports));
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut wakes = wake::watch(SleeplessClock::system());

@@ -20,9 +20,9 @@ pub(super) struct Showing<'a> {
 }
 
 impl Showing<'_> {
-    /// Opens the address, or prints it to stdout where no browser opens. An error is that it could
-    /// not be printed; else it never ends.
-    pub(super) async fn show(&self, url: &Secret, port: u16) -> Result<Infallible> {
+    /// Opens the address, or prints it to stdout where no browser opens, with the ports that a browser
+    /// on another machine needs. An error is that it could not be printed; else it never ends.
+    pub(super) async fn show(&self, url: &Secret, ports: &[u16]) -> Result<Infallible> {
         let reason = match self.opened(url).await {
             Ok(mut browser) => browser.failed().await,
             Err(reason) => reason,
@@ -30,7 +30,7 @@ impl Showing<'_> {
         if !self.settings.never {
             self.ui.note(format!("no browser was opened: {reason}"));
         }
-        self.ui.note(match ssh_line(self.environment, port) {
+        self.ui.note(match ssh_line(self.environment, ports) {
             Some(line) => format!("run this on the machine with your browser, then open the address there: `{line}`"),
             None => "open this address in a browser on this machine; it can be used once".to_owned(),
         });
@@ -56,9 +56,9 @@ impl Showing<'_> {
     }
 }
 
-/// The line that makes the port reachable from where the SSH session came from (`SSH_CONNECTION` is
+/// The line that makes the ports reachable from where the SSH session came from (`SSH_CONNECTION` is
 /// the client's address and port, then this machine's).
-fn ssh_line(environment: &Environment, port: u16) -> Option<String> {
+fn ssh_line(environment: &Environment, ports: &[u16]) -> Option<String> {
     let connection = environment.text("SSH_CONNECTION")?;
     let mut fields = connection.split_ascii_whitespace().skip(2);
     let (host, ssh_port) = (fields.next()?.parse::<std::net::IpAddr>().ok()?, fields.next()?.parse::<u16>().ok()?);
@@ -67,7 +67,8 @@ fn ssh_line(environment: &Environment, port: u16) -> Option<String> {
         .filter(|user| user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)));
     let user = user.map(|user| format!("{user}@")).unwrap_or_default();
     let ssh_port = if ssh_port == 22 { String::new() } else { format!(" -p {ssh_port}") };
-    Some(format!("ssh -N -L {port}:localhost:{port}{ssh_port} {user}{host}"))
+    let forwards: String = ports.iter().map(|port| format!(" -L {port}:localhost:{port}")).collect();
+    Some(format!("ssh -N{forwards}{ssh_port} {user}{host}"))
 }
 
 #[cfg(test)]
@@ -77,19 +78,19 @@ mod tests {
     #[test]
     fn the_ssh_line_leads_back_the_way_the_session_came() {
         let line = |connection: &str, user: &str| {
-            ssh_line(&Environment::from([("SSH_CONNECTION", connection), ("USER", user)]), 20123)
+            ssh_line(&Environment::from([("SSH_CONNECTION", connection), ("USER", user)]), &[20123, 8000])
         };
         let expected = |text: &str| Some(text.to_owned());
         assert_eq!(
             line("10.0.0.7 51234 10.0.0.9 22", "jane"),
-            expected("ssh -N -L 20123:localhost:20123 jane@10.0.0.9")
+            expected("ssh -N -L 20123:localhost:20123 -L 8000:localhost:8000 jane@10.0.0.9")
         );
         assert_eq!(
             line("fd00::7 51234 fd00::9 2222", "j;x"),
-            expected("ssh -N -L 20123:localhost:20123 -p 2222 fd00::9")
+            expected("ssh -N -L 20123:localhost:20123 -L 8000:localhost:8000 -p 2222 fd00::9")
         );
         assert_eq!(line("10.0.0.7 51234 $(x) 22", "jane"), None);
         assert_eq!(line("", "jane"), None);
-        assert_eq!(ssh_line(&Environment::default(), 1), None);
+        assert_eq!(ssh_line(&Environment::default(), &[1]), None);
     }
 }

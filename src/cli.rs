@@ -7,7 +7,7 @@ use crate::commands::{get_token, login, logout, open, status};
 /// Signs you in to your Kubernetes clusters, and opens Headlamp for you
 ///
 /// kubectl runs `kubectl-headlamp get-token` when it needs a token: from the cache if there is a good one, renewed if it has run out,
-/// and only if that fails with a sign-in in your browser.
+/// and only if that fails with a sign-in in your browser. `kubectl headlamp open` shows you Headlamp, the Kubernetes web UI, as the same user.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl-headlamp",

@@ -42,7 +42,7 @@ pub(crate) struct ClusterArguments {
     /// The uid to act as
     #[arg(long = "as-uid", value_name = "UID", help_heading = "Kubeconfig")]
     impersonate_uid: Option<String>,
-    /// The namespace to look in [default: the context's]
+    /// The namespace that Headlamp is in [default: wherever it is found]
     #[arg(short, long, value_name = "NAME", help_heading = "Kubeconfig")]
     pub(crate) namespace: Option<String>,
     /// How long one question to the API server may take, in seconds or as 90s, 5m; 0 is for ever

@@ -31,14 +31,147 @@ fn the_version_is_told() {
 }
 
 #[test]
-fn the_help_of_the_whole() {
-    assert_snapshot!(printed(&["--help"]), @"
+fn the_help_of_open() {
+    assert_snapshot!(printed(&["open", "--help"]), @r"
     exit 0
     stdout:
-    Signs you in to your Kubernetes clusters
+    Opens Headlamp, the Kubernetes web UI, signed in as kubectl is
+
+    Finds the Headlamp that runs in the cluster and opens it in your browser. The page's files come from
+    its pod through a port-forward; what the page asks of the Kubernetes API is answered from here, with
+    the credential that kubectl would use. Neither the pod nor the browser ever sees that credential.
+    Stays until Ctrl-C, renews the credential, and reconnects by itself.
+
+    Usage: kubectl headlamp open [OPTIONS]
+
+    Options:
+          --timeout <TIME>
+              How long until the page must be there, in seconds or as 90s, 5m; a sign-in has a time of
+              its own
+              
+              [default: 60s]
+
+      -v, --verbose...
+              Tell more: each request
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Kubeconfig:
+          --kubeconfig <FILE>
+              The kubeconfig file [default: the files in KUBECONFIG, else ~/.kube/config]
+
+          --context <NAME>
+              The context to use [default: the current one]
+
+          --user <NAME>
+              The user to use, in place of the context's
+
+          --cluster <NAME>
+              The cluster to use, in place of the context's
+
+      -s, --server <URL>
+              The API server's address, in place of the cluster entry's
+
+          --token <TOKEN>
+              The bearer token for the API server, in place of the user's credential
+
+          --certificate-authority <FILE>
+              The file with the CA of the API server's certificate
+
+          --insecure-skip-tls-verify[=<BOOL>]
+              Trust whoever answers as the API server: anyone on the way can take your credential
+              
+              [possible values: true, false]
+
+          --tls-server-name <NAME>
+              The name that the API server's certificate is for, where it is not the address's
+
+          --as <USER>
+              The user to act as
+
+          --as-group <GROUP>
+              A group to act as a member of (repeatable)
+
+          --as-uid <UID>
+              The uid to act as
+
+      -n, --namespace <NAME>
+              The namespace that Headlamp is in [default: wherever it is found]
+
+          --request-timeout <TIME>
+              How long one question to the API server may take, in seconds or as 90s, 5m; 0 is for ever
+
+    Headlamp:
+          --service <NAME>
+              The Service that leads to Headlamp [default: found by its labels, asked for once, and
+              remembered]
+
+          --service-port <PORT>
+              The Service's port, by name or number [default: `http`, or the only one]
+
+          --ui <DIR>
+              Take the page's files from this folder, a built Headlamp frontend, and not from the
+              cluster
+
+          --sign-in <WHO>
+              Who signs in: kubectl's credential, or Headlamp itself by its own button, on port 8000
+
+              Possible values:
+              - kubectl:  The user of the kubeconfig, as for kubectl
+              - headlamp: Headlamp, by its own `Sign In` button: a plain port-forward on port 8000
+              
+              [default: kubectl]
+
+          --allow-origin <ORIGIN>
+              An origin that the page may load from and speak to besides its own (repeatable)
+
+    Local server:
+          --port <PORT>
+              The local port [default: one that stays the same for each cluster]
+
+          --address <ADDRESS>
+              Listen at this address too; beyond loopback only with `--expose-to-network`
+
+          --expose-to-network
+              Let other machines reach the page at `--address`, unencrypted
+
+    Browser:
+          --path <PATH>
+              Where in the page to begin, such as /c/main/pods
+
+          --no-browser
+              Open no browser: print the address
+
+          --browser-command <COMMAND>
+              The command that opens a browser; the address is its last argument, or stands where `%s`
+              does
+
+    Examples:
+      kubectl headlamp open
+      kubectl headlamp open --context staging --path /c/main/pods
+      kubectl headlamp open -n tools --service my-headlamp
+      kubectl headlamp open --as jane --as-group developers
+      kubectl headlamp open --no-browser
+      kubectl headlamp open --sign-in headlamp
+
+    What the page cannot do here, and what to type instead:
+      drain a node        kubectl drain NODE --ignore-daemonsets
+      forward a port      kubectl port-forward POD LOCAL:REMOTE
+      Helm releases       helm
+    ");
+}
+
+#[test]
+fn the_help_of_the_whole() {
+    assert_snapshot!(printed(&["--help"]), @r"
+    exit 0
+    stdout:
+    Signs you in to your Kubernetes clusters, and opens Headlamp for you
 
     kubectl runs `kubectl-headlamp get-token` when it needs a token: from the cache if there is a good
-    one, renewed if it has run out, and only if that fails with a sign-in in your browser.
+    one, renewed if it has run out, and only if that fails with a sign-in in your browser. `kubectl
+    headlamp open` shows you Headlamp, the Kubernetes web UI, as the same user.
 
     Usage: kubectl headlamp <COMMAND>
 
@@ -46,6 +179,7 @@ fn the_help_of_the_whole() {
       get-token  Prints a token for kubectl, which runs this by itself
       login      Signs in now, whatever the cache says
       logout     Revokes and deletes your tokens
+      open       Opens Headlamp, the Kubernetes web UI, signed in as kubectl is [alias: dashboard]
       status     Shows who you are signed in as, where, and until when
       help       Print this message or the help of the given subcommand(s)
 

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::{Event, Gateway, Parts};
 use crate::gateway_headers::PagePolicy;
 use crate::gateway_request::OWN_PREFIX;
-use crate::headlamp::Headlamp;
+use crate::headlamp::{Headlamp, Wanted};
 use crate::headlamp_config;
 use crate::loopback::{self, Bound};
 use crate::open_state::{self, Claim, Holder, OpenState, Running};
@@ -180,8 +180,8 @@ async fn listen_further(open: &Open<'_>, mut place: Listening) -> Result<Place> 
     Ok(Place::Ours(place))
 }
 
-/// Whose page it is: two that differ in this are two pages. A token or server that was typed makes it
-/// one of its own.
+/// Whose page it is, and of which Headlamp where that was said: two that differ in this are two
+/// pages. A token or server that was typed makes it one of its own.
 fn as_whom(open: &Open<'_>) -> String {
     let user = &open.target.user;
     let name = user.name.as_deref().unwrap_or_default();
@@ -191,7 +191,9 @@ fn as_whom(open: &Open<'_>) -> String {
     let own = if own { format!(" of process {}", std::process::id()) } else { String::new() };
     let impersonate = &user.impersonate;
     let acted = impersonate.user.as_deref().map(|acted| format!(" as {acted} {}", impersonate.groups.join(",")));
-    format!("{name}{}{own}", acted.unwrap_or_default())
+    let Wanted { namespace, service, service_port } = arguments.wanted();
+    let headlamp = [namespace, service, service_port].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    format!("{name}{} {headlamp}{own}", acted.unwrap_or_default())
 }
 
 /// Another `open` serves it: its browser is let in by its cookie.

@@ -67,8 +67,8 @@ fn ssh_line(environment: &Environment, ports: &[u16]) -> Option<String> {
         .filter(|user| user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)));
     let user = user.map(|user| format!("{user}@")).unwrap_or_default();
     let ssh_port = if ssh_port == 22 { String::new() } else { format!(" -p {ssh_port}") };
-    let forwards: String = ports.iter().map(|port| format!(" -L {port}:localhost:{port}")).collect();
-    Some(format!("ssh -N{forwards}{ssh_port} {user}{host}"))
+    let forwards: Vec<String> = ports.iter().map(|port| format!("-L {port}:localhost:{port}")).collect();
+    Some(format!("ssh -N {}{ssh_port} {user}{host}", forwards.join(" ")))
 }
 
 #[cfg(test)]

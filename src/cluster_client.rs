@@ -18,13 +18,14 @@ use tower_service::Service;
 
 use crate::api_connection::{ApiConnection, Credential, empty, full};
 use crate::api_server::{Review, WhoAmI, self_subject_review};
-use crate::credential::{Credentials, StepAside};
+use crate::credential::Credentials;
 use crate::credential_source::Surroundings;
 use crate::dialer::BoxError;
 use crate::error::{Error, Kind, Result};
 use crate::http2_pool::{AnswerBody, Body};
 use crate::kubeconfig_user::{Impersonation, Target};
 use crate::sign_in::Tab;
+use crate::ui::StepAside;
 
 /// A cluster as one user. Copies share it.
 #[derive(Clone)]

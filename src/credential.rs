@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::api_connection::Credential;
 use crate::clock::Clock;
-pub(crate) use crate::credential_source::StepAside;
 use crate::credential_source::{InTab, Source, Surroundings, Why};
 use crate::error::{Error, Kind, Result};
 use crate::kubeconfig_user::Target;
 use crate::sign_in::Tab;
 use crate::sign_in::tab::left;
+use crate::ui::StepAside;
 
 /// The credential of one user at one cluster. Copies share it.
 #[derive(Clone)]

@@ -1,7 +1,6 @@
 //! Where a credential comes from: read, run, or signed in for, each time anew.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,12 +24,9 @@ use crate::settings::Settings;
 use crate::sign_in::tab::{self, Tab};
 use crate::terminal;
 use crate::tls::ClientIdentity;
-use crate::ui::Ui;
+use crate::ui::{StepAside, Ui};
 
 /// Called before another program, or a question of ours, gets the terminal; what it returns is dropped
-/// when that has ended.
-pub(crate) type StepAside = Arc<dyn Fn() -> Box<dyn Send> + Send + Sync>;
-
 /// Why a credential is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {

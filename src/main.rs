@@ -6,19 +6,37 @@
 //! when it has run out, open one browser when it must, and never hang, never open fifty, and
 //! never lose or show what it holds.
 //!
+//! Headlamp, the web UI, wants that token in its pod, and loses it every hour. `open` leaves it at
+//! home: the page's files come from the pod, and what the page asks of the Kubernetes API a local
+//! server asks the API server itself, as the user that kubectl is. It must serve one browser and
+//! nobody else, and keep the page alive over renewals, rollouts and sleep.
+//!
 //! # The map
-//! A file uses only what stands below it.
+//! A file uses only what stands below it. Files in brackets are parts of the one before them.
 //!
 //! | what | files |
 //! |---|---|
 //! | parse, dispatch, print the error, exit | `main` `cli` |
 //! | one file per verb | `commands/*` |
-//! | policy: it decides | `configured` (whose tokens are meant), `session` (cached, refreshed or new?; `waiting` `token_source` `wish`), `sign_in/*` (one function per flow), `credential` (`credential_source`: any kubeconfig user's), `cluster_client` (a cluster as one user), `gateway_request` (`gateway_headers` `browser_session`: may it come in, where does it go?), `gateway_api` (`gateway_answer`: the Kubernetes API for the page), `status_line` (what `open` tells) |
-//! | mechanism: one outside thing each, never prints | `exec_credential` `cache` (`cache_key` `cache_lock` `private_file`) `oidc` (`attempt` `provider` `provider_metadata` `token_reply` `device_code` `refusal`) `id_token` (`claims` `signing_key` `rejection`) `callback` (`callback_request` `callback_page` `authorization_response` `port_holder`) `peer` (`tcp_table`) `browser` `terminal` `kubeconfig` (`kubeconfig_user` `kubeconfig_flags`) `exec_plugin` `api_server` `api_connection` (`dialer` `http2_pool` `tls` `api_proxy` `resolver`) `watch` (`watch_difference` `resource_list`) `websocket` `ui_files` (`ui_file` `ui_cache` `ui_folder` `index_page` `pod_http`) `headlamp_config` `port_forward` `open_state` `wake` |
-//! | what all of them use | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `page` `ui` `clock` `random` `environment` |
+//! | **policy**: it decides | |
+//! | who may talk to the local server of `open`, and which request goes where | `gateway` (`gateway_listener` `gateway_page` `gateway_sign_in`), `gateway_request` (`gateway_headers` `browser_session`), `gateway_api` (`gateway_answer`) |
+//! | which Headlamp is opened | `headlamp_choice` |
+//! | a cluster as one user; any kubeconfig user's credential | `cluster_client`, `credential` (`credential_source`) |
+//! | whose tokens are meant; cached, refreshed or new? | `configured`, `session` (`waiting` `token_source` `wish`) |
+//! | one readable function per flow | `sign_in/*` |
+//! | **mechanism**: one outside thing each, never prints | |
+//! | tokens: kubectl's protocol, files, the provider, signatures | `exec_credential`, `cache` (`cache_key` `cache_lock` `private_file`), `oidc` (`attempt` `provider` `provider_metadata` `token_reply` `device_code` `refusal`), `id_token` (`claims` `signing_key` `rejection`) |
+//! | the browser's way back from the provider | `callback` (`callback_request` `callback_page` `authorization_response`) |
+//! | Headlamp: where it is, its pods, its page | `headlamp` (`headlamp_search` `headlamp_container` `headlamp_version`), `port_forward` (`ready_pod` `pod_stream` `kube_fault`), `plain_forward`, `ui_files` (`ui_file` `ui_cache` `ui_folder` `index_page` `pod_http`), `headlamp_config` |
+//! | live updates | `watch` (`watch_difference` `resource_list`), `websocket` |
+//! | the API server | `api_server`, `api_connection` (`dialer` `http2_pool` `tls` `api_proxy` `resolver`) |
+//! | kubeconfigs and other exec plugins | `kubeconfig` (`kubeconfig_user` `kubeconfig_flags`), `exec_plugin` |
+//! | this machine | `browser`, `terminal`, `status_line`, `open_state`, `wake`, `port_holder`, `peer` (`tcp_table`) |
+//! | **what all of them use** | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `page` `ui` `clock` `random` `environment` |
 //! | | `loopback` `json_object` `error` `secret` |
 //!
-//! Start reading at [`commands::get_token`], then [`session`].
+//! Start reading at [`commands::get_token`], then [`session`]; for `open` at [`commands::open`], then
+//! [`gateway_request`], which says what is served to whom, and [`cluster_client`].
 //!
 //! # What always holds
 //! 1. stdout is a protocol: [`ui::Ui::data`] is its one writer; children never inherit it.
@@ -27,10 +45,12 @@
 //! 4. One sign-in per identity at a time, across processes; those who wait share its result and its failure.
 //! 5. A refresh token is on disk before the one that it replaces is dropped.
 //! 6. A network fault is never taken for a refusal: it opens no browser and deletes no token.
-//! 7. Listeners bind loopback only, check Host, and die on time.
-//! 8. Nothing that a provider, a cluster, a browser, another user or a file says can make it panic,
+//! 7. Listeners bind loopback only unless a flag consents to more, check Host, and die on time.
+//! 8. The page of `open` has a port of its own, never the sign-in's; only the browser that was opened
+//!    is served; the credential goes to the API server and to nobody else.
+//! 9. Nothing that a provider, a cluster, a browser, another user or a file says can make it panic,
 //!    hang past its deadline, or print terminal escapes.
-//! 9. stdin is read only where kubectl and the terminal allow it.
+//! 10. stdin is read only where kubectl and the terminal allow it.
 //!
 //! The callback listener is hyper's and not `tiny_http`'s: there a connection that is reset while
 //! its request is read aborts the process, and idle ones end the accept loop for good.

@@ -11,10 +11,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::credential::StepAside;
 use crate::error::printable;
 use crate::terminal;
-use crate::ui::Ui;
+use crate::ui::{StepAside, Ui};
 
 /// What there is to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]

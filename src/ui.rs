@@ -3,11 +3,14 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::ProgressBar;
 
 use crate::error::{Error, Kind, Result, printable};
+
+/// when that has ended.
+pub(crate) type StepAside = Arc<dyn Fn() -> Box<dyn Send> + Send + Sync>;
 
 /// The two streams.
 #[derive(Clone, Copy, Debug)]

@@ -318,7 +318,10 @@ impl Shared {
             ("GET", "/oidc-callback") => callback(request),
             ("POST", "/auth/set-token") if newer => text(400, "Cluster name is required\n"),
             _ if path.starts_with("/clusters/") => text(401, "should never come here\n"),
-            _ if path.contains("..") => text(400, "Contains unexpected '..'\n"),
+            (_, "/wsMultiplexer" | "/externalproxy") => text(400, "Bad Request\n"),
+            _ if UNCLEAN.iter().any(|part| path.contains(part)) => {
+                Response::new(301).header("Location", &format!("{}{}", options.base_url, cleaned(path)))
+            }
             _ => self.file(path, request),
         }
     }
@@ -391,10 +394,38 @@ impl Shared {
             return Response { status: 304, ..response };
         }
         match &file.brotli {
-            Some(brotli) if takes_brotli(request) => response.header("Content-Encoding", "br").body(brotli.clone()),
+            Some(brotli) if takes_brotli(request) => {
+                // Go tells no length of what it sends encoded.
+                response.header("Content-Encoding", "br").header("Transfer-Encoding", "chunked").body(chunked(brotli))
+            }
             _ => ranged(response, &file.content, request),
         }
     }
+}
+
+/// In chunks, as HTTP/1.1 sends a body whose length it does not tell.
+fn chunked(content: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for chunk in content.chunks(2048) {
+        body.extend(format!("{:x}\r\n", chunk.len()).bytes());
+        body.extend(chunk);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"0\r\n\r\n");
+    body
+}
+
+/// The path as it should have been asked for.
+fn cleaned(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// The part that is asked for; all, if that is not a single plain range.
@@ -462,5 +493,7 @@ const COOKIES_SINCE: Version = Version(0, 35, 0);
 const CONTEXT_NAME_SINCE: Version = Version(0, 40, 0);
 /// Since then files come with brotli.
 const COMPRESSED_SINCE: Version = Version(0, 44, 0);
+/// What makes the server send to the clean path.
+const UNCLEAN: [&str; 3] = ["//", "/./", "/../"];
 /// When the page was built: 2026-01-01, in seconds.
 const BUILT: i64 = 1_767_225_600;

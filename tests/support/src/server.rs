@@ -337,7 +337,9 @@ fn head(response: &Response, with_length: bool) -> Vec<u8> {
     for (name, value) in &response.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    if with_length {
+    // A body in chunks has its end in itself.
+    let chunked = response.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
+    if with_length && !chunked {
         head.push_str(&format!("Content-Length: {}\r\n", response.body.len()));
     }
     head.push_str("\r\n");

@@ -55,7 +55,7 @@ async function readConfig() {
 }
 
 function go(name, page = '') {
-  history.replaceState(null, '', `${base}/c/${name}/${page}`);
+  history.replaceState(null, '', `${base}/c/${name}/${page}${location.search}${location.hash}`);
 }
 
 function home(clusters) {

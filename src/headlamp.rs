@@ -436,4 +436,4 @@ pub(crate) fn has_labels(labels: Option<&BTreeMap<String, String>>, wanted: &BTr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -197,7 +197,10 @@ const MOST_SHOWN: usize = 8;
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+    use serde_json::json;
+
     use super::*;
+    use crate::headlamp::tests::{Cluster, chart};
     use crate::headlamp::{Pods, Port};
 
     fn headlamp(namespace: &str, name: &str) -> Headlamp {
@@ -273,6 +276,38 @@ mod tests {
         for part in ["2 Headlamps", "--namespace team --service ui`", "--namespace other --service headlamp`"] {
             assert!(text.contains(part), "no {part}: {text}");
         }
+    }
+
+    fn chosen(cluster: &Cluster, remembered: Option<&Wanted>) -> Result<Chosen> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = Client::new(cluster.clone(), "default");
+            choose(&client, &Wanted::default(), remembered, None, nobody(), Duration::from_secs(30)).await
+        })
+    }
+
+    #[test]
+    fn the_one_that_was_opened_before_is_taken_unasked_and_nothing_else_is_looked_at() {
+        let cluster = Cluster::of([chart("team", "ui", &json!({})), chart("headlamp", "ui", &json!({}))].concat());
+        let remembered = wanted(Some("team"), Some("ui"));
+        let chosen = chosen(&cluster, Some(&remembered)).unwrap();
+        assert_eq!((chosen.headlamp.namespace.as_str(), chosen.remember), ("team", Some(remembered)));
+        assert!(cluster.asked().iter().all(|place| place.starts_with("team/")), "{:?}", cluster.asked());
+    }
+
+    #[test]
+    fn one_that_was_opened_before_and_is_gone_is_looked_for_anew() {
+        let remembered = wanted(Some("team"), Some("old"));
+        let cluster = Cluster::of(chart("headlamp", "ui", &json!({})));
+        let headlamp = chosen(&cluster, Some(&remembered)).unwrap();
+        assert_eq!(headlamp.headlamp.namespace, "headlamp");
+        assert_eq!(headlamp.remember, Some(wanted(Some("headlamp"), Some("ui"))));
+
+        let planted = Cluster::of(chart("elsewhere", "ui", &json!({})));
+        let refused = chosen(&planted, Some(&remembered)).unwrap_err();
+        assert!(refused.message().contains("is not opened unasked"), "{refused}");
+        let none = chosen(&Cluster::of(vec![]), None).unwrap_err();
+        assert!(none.message().contains("no Headlamp was found"), "{none}");
     }
 
     #[test]

@@ -79,3 +79,86 @@ fn container_ailment(status: &ContainerStatus) -> Option<String> {
         None => format!("{} in container `{name}`", reason.unwrap_or("waiting")),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// `age`: seconds before noon that it was made.
+    fn pod(name: &str, age: u32, ready: bool, more: &Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": name, "creationTimestamp": format!("2026-01-01T11:59:{:02}Z", 59 - age)},
+            "spec": {"containers": []},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+        });
+        for (name, value) in more.as_object().unwrap() {
+            pod[name].as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+        }
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn leaving() -> Value {
+        json!({"metadata": {"deletionTimestamp": "2026-01-01T12:00:00Z"}})
+    }
+
+    #[test]
+    fn the_newest_that_is_ready_and_stays_is_taken() {
+        let chosen = |pods: &[Pod], avoid| newest_ready(pods, avoid).and_then(|pod| pod.metadata.name.clone());
+        let none = json!({});
+        let pods = [
+            pod("old", 30, true, &none),
+            pod("new", 20, true, &none),
+            pod("unready", 10, false, &none),
+            pod("gone", 0, true, &leaving()),
+        ];
+        assert_eq!(chosen(&pods, None).as_deref(), Some("new"));
+        assert_eq!(chosen(&pods, Some("new")).as_deref(), Some("old"));
+        assert_eq!(chosen(&pods[1..], Some("new")).as_deref(), Some("new"));
+        assert_eq!(chosen(&pods[2..], None), None);
+    }
+
+    #[test]
+    fn a_ports_name_is_looked_up_in_the_pod_itself_sidecars_included() {
+        let web = json!([{"name": "web", "containerPort": 8080}]);
+        let containers = json!({"spec": {
+            "containers": [{"name": "a"}, {"name": "b", "ports": [{"name": "http", "containerPort": 4466}]}],
+            "initContainers": [{"name": "c", "ports": [{"name": "once", "containerPort": 1}]}, {"name": "d", "restartPolicy": "Always", "ports": web}],
+        }});
+        let pod = pod("x", 0, true, &containers);
+        let number = |name: &str| port_number(&pod, &Port::Named(name.to_owned()));
+        assert_eq!(
+            [number("http"), number("web"), number("once"), number("none")],
+            [Some(4466), Some(8080), None, None]
+        );
+        assert_eq!(port_number(&pod, &Port::Number(80)), Some(80));
+    }
+
+    #[test]
+    fn what_ails_the_newest_is_told() {
+        let waiting = |reason: &str, message: Option<&str>| {
+            json!({"status": {"containerStatuses": [{"name": "ui", "image": "", "imageID": "", "ready": false, "restartCount": 3,
+                "state": {"waiting": {"reason": reason, "message": message}}}]}})
+        };
+        let told = |more: &Value| what_ails(&[pod("old", 9, false, &leaving()), pod("x", 0, false, more)]).unwrap();
+        assert_eq!(
+            told(&waiting("CrashLoopBackOff", Some("back-off 5m0s"))),
+            "the pod `x` does not run: CrashLoopBackOff in container `ui`: back-off 5m0s"
+        );
+        assert_eq!(
+            told(&waiting("ImagePullBackOff", None)),
+            "the pod `x` does not run: ImagePullBackOff in container `ui`"
+        );
+        assert_eq!(told(&json!({})), "the pod `x` runs, and is not ready");
+        let unscheduled = json!({"status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]}});
+        assert_eq!(told(&unscheduled), "the pod `x` has no node: 0/1 nodes are available");
+        let mut starting = waiting("ContainerCreating", None);
+        starting["status"]["phase"] = json!("Pending");
+        assert_eq!(told(&starting), "the pod `x` is Pending");
+        assert_eq!(what_ails(&[pod("x", 0, true, &leaving())]).unwrap(), "the pod `x` is being deleted");
+        assert_eq!(what_ails(&[]), None);
+    }
+}

@@ -15,7 +15,7 @@ use crate::error::Kind;
 
 /// An API server that has these objects and lets one list only what it is told to.
 #[derive(Clone)]
-struct Cluster {
+pub(crate) struct Cluster {
     objects: Vec<Value>,
     /// `None`: everything.
     allowed: Option<Vec<String>>,
@@ -23,12 +23,12 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn of(objects: Vec<Value>) -> Self {
+    pub(crate) fn of(objects: Vec<Value>) -> Self {
         Self { objects, allowed: None, asked: Arc::default() }
     }
 
     /// One may see `services` of the whole cluster, `headlamp/pods` of a namespace.
-    fn allowing(mut self, allowed: &[&str]) -> Self {
+    pub(crate) fn allowing(mut self, allowed: &[&str]) -> Self {
         self.allowed = Some(allowed.iter().map(ToString::to_string).collect());
         self
     }
@@ -51,7 +51,7 @@ impl Cluster {
         headlamp
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
@@ -124,7 +124,7 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 /// What the chart's release makes (without its Deployment).
-fn chart(namespace: &str, release: &str, container: &Value) -> Vec<Value> {
+pub(crate) fn chart(namespace: &str, release: &str, container: &Value) -> Vec<Value> {
     let selector = json!({NAME: "headlamp", INSTANCE: release});
     let mut service_labels = selector.clone();
     service_labels[CHART] = json!("headlamp-0.45.0");

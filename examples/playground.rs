@@ -1,8 +1,8 @@
 //! A tour of the program in which nothing is real but the program: `cargo run --example playground`.
 //!
-//! It starts an `OpenID` provider and a Kubernetes API server on loopback, writes a throw-away
-//! kubeconfig, and goes through a user's day: sign in, work from the cache, have the token renewed,
-//! look who one is, sign out. With a display your own browser opens; without one, or with
+//! It starts an `OpenID` provider and a Kubernetes API server with a Headlamp on loopback, writes a
+//! throw-away kubeconfig, and goes through a user's day: sign in, work from the cache, have the token
+//! renewed, open Headlamp, look who one is, sign out. With a display your own browser opens; without one, or with
 //! `-- --no-browser`, the playground plays the browser. kubectl is used if it is installed.
 
 #![allow(clippy::print_stdout, reason = "a program that talks to its reader")]
@@ -11,13 +11,17 @@ use std::cell::Cell;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use headlamp_test_support::{ApiServer, Browser, Endpoint, Output, Play, Provider, Run, Sandbox, SignIn, exec_entry};
-use serde_json::Value;
+use headlamp_test_support::{
+    Browser, Cluster, Endpoint, HeadlampInstall, Output, Play, Provider, Run, Running, Sandbox, SignIn, StandIn,
+    StandInOptions, exec_entry,
+};
+use serde_json::{Value, json};
 use url::Url;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -27,7 +31,7 @@ fn main() -> ExitCode {
     let result = play();
     match result {
         _ if interrupted() => {
-            println!("\nEnded: both servers are gone, and so is the folder.");
+            println!("\nEnded: the servers are gone, and so is the folder.");
             ExitCode::from(130)
         }
         Ok(()) => ExitCode::SUCCESS,
@@ -50,7 +54,8 @@ fn play() -> Result<()> {
 
 struct Playground {
     provider: Provider,
-    api_server: ApiServer,
+    cluster: Cluster,
+    headlamp: StandIn,
     sandbox: Sandbox,
     binary: PathBuf,
     kubectl: Option<PathBuf>,
@@ -68,12 +73,17 @@ impl Playground {
             behaviour.id_token_lifetime = TOKEN_LIFETIME;
             behaviour.expires_in = Some(TOKEN_LIFETIME);
         });
-        let api_server = ApiServer::start(provider.authenticator());
+        let cluster = Cluster::start(provider.authenticator());
+        cluster.add_pod("default", "hello-6c8f7d9b4c-x2x8q", &[("app", "hello")], &[]);
+        let headlamp = StandIn::start(StandInOptions::default());
+        let pod = (Ipv4Addr::LOCALHOST, headlamp.port()).into();
+        cluster.install_headlamp("headlamp", &HeadlampInstall::default(), pod);
         let sandbox = Sandbox::new(&binary);
         sandbox.play(Play::SignIn(Browser::new().clicking()));
         Self {
             provider,
-            api_server,
+            cluster,
+            headlamp,
             sandbox,
             binary,
             kubectl: find_program("kubectl"),
@@ -87,9 +97,10 @@ impl Playground {
         self.sign_in()?;
         self.work_from_the_cache()?;
         self.have_it_renewed()?;
+        self.open_headlamp()?;
         self.who_and_good_bye()?;
         heading("That was it");
-        say("Both servers stop and the folder is deleted. To use it with your own cluster:");
+        say("The servers stop and the folder is deleted. To use it with your own cluster:");
         say(
             "\n  cargo install --locked --path .\n  kubectl headlamp login --issuer-url <your provider> --client-id <your client>\n",
         );
@@ -100,11 +111,11 @@ impl Playground {
     fn welcome(&self) {
         println!("{}", bold("kubectl headlamp: a playground"));
         say("Everything here happens on this machine's loopback and in one temporary folder.");
-        say("It takes less than half a minute, ends by itself, and leaves nothing behind; Ctrl-C ends it at once.");
+        say("It takes about half a minute, ends by itself, and leaves nothing behind; Ctrl-C ends it at once.");
         heading("1. A provider and a cluster of your own");
         say(&format!("An OpenID provider listens on {},", self.provider.issuer()));
-        say(&format!("a Kubernetes API server on {}.", self.api_server.url()));
-        say("They know one person, Jane Doe (jane@example.com), and one pod.");
+        say(&format!("a Kubernetes API server on {}.", self.cluster.url()));
+        say("They know one person, Jane Doe (jane@example.com), a pod, and a small page that stands in for Headlamp.");
         if self.kubectl.is_none() {
             say("kubectl is not installed here, so the playground does kubectl's part: it asks for the token,");
             say("and takes it to the API server.");
@@ -126,7 +137,7 @@ impl Playground {
     fn write_kubeconfig(&self) {
         let arguments = self.arguments();
         let exec = exec_entry("kubectl-headlamp", &arguments);
-        self.sandbox.write_kubeconfig(&self.api_server.kubeconfig(&exec));
+        self.sandbox.write_kubeconfig(&self.cluster.kubeconfig(&json!({"exec": exec})));
         self.sandbox.know(&self.provider);
         heading("2. A kubeconfig whose user runs kubectl-headlamp");
         println!(
@@ -212,10 +223,51 @@ impl Playground {
         Ok(())
     }
 
+    fn open_headlamp(&self) -> Result<()> {
+        heading("6. Headlamp, signed in as kubectl is");
+        let real = self.real_browser.get();
+        let words: &[&str] = if real { &["open"] } else { &["open", "--no-browser"] };
+        command(&format!("kubectl headlamp {}", words.join(" ")));
+        let mut open = self.prepared(self.plugin_run(words)).spawn();
+        let result = if real {
+            self.look_around(&mut open);
+            Ok(())
+        } else {
+            play_the_page(&mut open)
+        };
+        if !open.has_ended() {
+            open.interrupt();
+        }
+        let output = open.wait();
+        result?;
+        if output.code != 130 {
+            return Err(format!("that ended with exit code {}", output.code).into());
+        }
+        say("^C");
+        if let Some(strayed) = self.headlamp.api_requests().first() {
+            return Err(format!("the pod was asked for `{}`", strayed.path).into());
+        }
+        let asked = self.headlamp.requests().len();
+        say(&format!(
+            "The pod was asked for {asked} files and for nothing of the cluster; neither it nor the browser saw a token."
+        ));
+        Ok(())
+    }
+
+    /// A person has the page for some seconds.
+    fn look_around(&self, open: &mut Running<'_>) {
+        say("Your browser opens the page; here it closes again in a few seconds.");
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.headlamp.requests().is_empty() && Instant::now() < until && !open.has_ended() && !interrupted() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        wait(Duration::from_secs(10));
+    }
+
     fn who_and_good_bye(&self) -> Result<()> {
-        heading("6. Who am I?");
+        heading("7. Who am I?");
         self.plugin(&["status", "--verify"])?;
-        heading("7. Sign out");
+        heading("8. Sign out");
         self.plugin(&["logout"])?;
         let revoked = self.provider.requests(Endpoint::Revocation).len();
         let left = match self.provider.grants_alive() {
@@ -257,14 +309,10 @@ impl Playground {
             say("The answer on stdout, the token taken out here:");
             println!("  {}", output.stdout.trim_end().replace(&token, "…"));
         }
-        let pods = Url::parse(&format!("{}/api/v1/namespaces/default/pods", self.api_server.url()))?;
+        let pods = Url::parse(&format!("{}/api/v1/namespaces/default/pods", self.cluster.url()))?;
         let bearer = format!("Bearer {token}");
-        let page = Browser::new().trusting(self.api_server.ca_pem()).request(
-            "GET",
-            &pods,
-            &[("Authorization", &bearer)],
-            "",
-        )?;
+        let page =
+            Browser::new().trusting(self.cluster.ca_pem()).request("GET", &pods, &[("Authorization", &bearer)], "")?;
         let took = begun.elapsed();
         let list: Value = serde_json::from_str(&page.body)?;
         let name = list.pointer("/items/0/metadata/name").and_then(Value::as_str).unwrap_or("no pod");
@@ -274,13 +322,17 @@ impl Playground {
 
     /// `kubectl headlamp …`.
     fn plugin(&self, words: &[&str]) -> Result<()> {
-        let (name, run) = match &self.kubectl {
-            Some(kubectl) => ("kubectl headlamp", self.sandbox.program(kubectl, ["headlamp"]).args(words)),
-            None => ("kubectl-headlamp", self.sandbox.command(words)),
-        };
+        let name = if self.kubectl.is_some() { "kubectl headlamp" } else { "kubectl-headlamp" };
         command(&format!("{name} {}", words.join(" ")));
-        print!("{}", finished(self.prepared(run))?.stdout);
+        print!("{}", finished(self.prepared(self.plugin_run(words)))?.stdout);
         Ok(())
+    }
+
+    fn plugin_run(&self, words: &[&str]) -> Run<'_> {
+        match &self.kubectl {
+            Some(kubectl) => self.sandbox.program(kubectl, ["headlamp"]).args(words),
+            None => self.sandbox.command(words),
+        }
     }
 
     fn get_token(&self) -> Run<'_> {
@@ -307,6 +359,30 @@ impl Playground {
         }
         run.env("PATH", std::env::join_paths(path).unwrap_or_else(|_| OsString::new()))
     }
+}
+
+/// The address works once; from then on the cookie does, and with it the page and the cluster.
+fn play_the_page(open: &mut Running<'_>) -> Result<()> {
+    while !open.stdout().contains('\n') {
+        if open.has_ended() || interrupted() {
+            return Err("there is no page".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let start = Url::parse(open.stdout().trim())?;
+    say(&format!("It prints the address for a browser: {}", shortened(start.as_str())));
+    let mut browser = Browser::new();
+    browser.request("GET", &start, &[], "")?;
+    let headers = [("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Dest", "empty")];
+    let page = browser.request("GET", &start.join("/")?, &[], "")?;
+    say(&format!("The page comes from the pod: {}", between(&page.body, "<title>", "</title>").unwrap_or("no page")));
+    let pods = start.join("/clusters/main/api/v1/namespaces/default/pods")?;
+    let list: Value = serde_json::from_str(&browser.request("GET", &pods, &headers, "")?.body)?;
+    let name = list.pointer("/items/0/metadata/name").and_then(Value::as_str).unwrap_or("no pod");
+    say(&format!("What it asks of the cluster, the cluster answers as to kubectl: {name}"));
+    let stranger = Browser::new().request("GET", &pods, &headers, "")?;
+    say(&format!("Another program that asks the same port gets {}.", stranger.status));
+    Ok(())
 }
 
 /// Runs it to its end.

@@ -56,6 +56,13 @@ pub struct Page {
     pub body: String,
 }
 
+impl Page {
+    /// The first header of this name (in lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.headers, name)
+    }
+}
+
 impl Browser {
     /// A browser that was never used.
     pub fn new() -> Self {

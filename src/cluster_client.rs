@@ -1,7 +1,7 @@
 //! One cluster, asked as one user: the credential on every request, renewed when the cluster
 //! refuses it, and never another person's in its place.
 //!
-//! A 401 does not get out: the credential is renewed and the request repeated once. What is refused
+//! A 401 does not get out, but for one of an application behind `…/proxy/`: the credential is renewed and the request repeated once. What is refused
 //! even then, or needs a person, is [`Trouble`], which all who use the cluster can watch.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -109,7 +109,7 @@ impl ClusterClient {
         })))
     }
 
-    /// The answer's head, whatever its status, but never 401.
+    /// The answer's head, whatever its status, but no 401 of the cluster's own.
     pub(crate) async fn send(&self, line: Line, head: Request<()>, payload: Payload) -> Result<Response<AnswerBody>> {
         let credential = self.credential().await?;
         let again = match &payload {
@@ -118,9 +118,13 @@ impl ClusterClient {
             Payload::Stream(_) => None,
         };
         let again = again.map(|payload| (copy(&head), payload));
+        let proxied = is_proxied(head.uri());
         let answer = self.exchange(line, &credential, head, payload).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             self.accepted();
+            return Ok(answer);
+        }
+        if proxied && self.is_accepted(&credential).await {
             return Ok(answer);
         }
         drop(answer);
@@ -131,7 +135,7 @@ impl ClusterClient {
                 .hint("repeat the request: its body was too long to be kept"));
         };
         let answer = self.exchange(line, &renewed, head, payload).await?;
-        if answer.status() != StatusCode::UNAUTHORIZED {
+        if answer.status() != StatusCode::UNAUTHORIZED || proxied && self.is_accepted(&renewed).await {
             self.accepted();
             return Ok(answer);
         }
@@ -289,6 +293,12 @@ impl ClusterClient {
         same || person.serial == credential.serial
     }
 
+    /// Whether the cluster lets the credential in, so that a 401 was somebody else's.
+    async fn is_accepted(&self, credential: &Credential) -> bool {
+        let Shared { api, impersonation, .. } = &*self.0;
+        matches!(self_subject_review(api, credential, impersonation).await, Ok(Review::Known(_) | Review::Accepted(_)))
+    }
+
     /// Whom the cluster takes the credential itself for; `None` where it does not say.
     async fn name_of(&self, credential: &Credential) -> Result<Option<(String, Option<String>)>> {
         match self_subject_review(&self.0.api, credential, &Impersonation::default()).await? {
@@ -345,6 +355,11 @@ fn copy(head: &Request<()>) -> Request<()> {
     copy.uri_mut().clone_from(head.uri());
     copy.headers_mut().clone_from(head.headers());
     copy
+}
+
+/// Whether an application answers, and not the API server: a pod, a service, a node's kubelet.
+fn is_proxied(uri: &Uri) -> bool {
+    uri.path().split('/').any(|segment| segment == "proxy")
 }
 
 /// What kube sends its requests through.

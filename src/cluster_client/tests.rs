@@ -91,6 +91,7 @@ async fn answer(request: Request<Incoming>, came: Arc<Mutex<Vec<Came>>>) -> Resu
     let user = text("impersonate-user").or_else(|| user(&token));
     came.lock().unwrap().push((format!("{} {}", head.method, head.uri), token, body));
     let (status, answer) = match (user, head.uri.path()) {
+        (Some(_), "/api/v1/namespaces/team/services/app/proxy/") => (401, json!({"from": "the application"})),
         (None, _) => (401, json!({"kind": "Status", "message": "Unauthorized"})),
         (Some(user), "/apis/authentication.k8s.io/v1/selfsubjectreviews") => {
             (201, json!({"status": {"userInfo": {"username": user, "groups": []}}}))
@@ -158,6 +159,26 @@ async fn a_refused_request_is_repeated_with_a_renewed_credential_and_its_body() 
     let posts: Vec<Came> = cluster.came().into_iter().filter(|(line, ..)| line.starts_with("POST")).collect();
     let all = |token: &str| ("POST /api/v1/x".to_owned(), token.to_owned(), Bytes::from_static(b"{}"));
     assert_eq!(posts, [all("ended"), all("jane-1")]);
+}
+
+#[tokio::test]
+async fn a_401_of_an_application_behind_the_clusters_proxy_is_the_applications() {
+    let cluster = Cluster::start().await;
+    cluster.token("jane-1");
+    let client = cluster.client(Impersonation::default());
+    let ask = async |client: &ClusterClient| {
+        let request = Request::get("/api/v1/namespaces/team/services/app/proxy/").body(()).unwrap();
+        client.send(Line::Request, request, Payload::None).await
+    };
+    assert_eq!(ok(ask(&client).await).status(), 401);
+    assert_eq!(ok(status(&client).await), 200, "nothing is held against the credential");
+    // The cluster's own 401 has the credential renewed there too.
+    cluster.token("ended");
+    let client = cluster.client(Impersonation::default());
+    ok(client.0.credentials.current().await);
+    cluster.token("jane-2");
+    assert_eq!(ok(ask(&client).await).status(), 401);
+    assert_eq!(cluster.came().last().unwrap().1, "jane-2");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ pub fn line(request: &Request) -> String {
     .to_string()
 }
 
-/// The request of a line that [`line`] wrote; `None` for other lines.
+/// The request of a line that [`line()`] wrote; `None` for other lines.
 pub fn parse(line: &str) -> Option<Request> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |name: &str| value[name].as_str().map(str::to_owned);

@@ -119,7 +119,7 @@ impl ClusterClient {
         };
         let again = again.map(|payload| (copy(&head), payload));
         let proxied = is_proxied(head.uri());
-        let answer = self.exchange(line, &credential, head, payload).await?;
+        let answer = Box::pin(self.exchange(line, &credential, head, payload)).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             self.accepted();
             return Ok(answer);
@@ -134,7 +134,7 @@ impl ClusterClient {
             return Err(Error::unreachable("the cluster refused the credential, which has been renewed since")
                 .hint("repeat the request: its body was too long to be kept"));
         };
-        let answer = self.exchange(line, &renewed, head, payload).await?;
+        let answer = Box::pin(self.exchange(line, &renewed, head, payload)).await?;
         if answer.status() != StatusCode::UNAUTHORIZED || proxied && self.is_accepted(&renewed).await {
             self.accepted();
             return Ok(answer);
@@ -296,12 +296,13 @@ impl ClusterClient {
     /// Whether the cluster lets the credential in, so that a 401 was somebody else's.
     async fn is_accepted(&self, credential: &Credential) -> bool {
         let Shared { api, impersonation, .. } = &*self.0;
-        matches!(self_subject_review(api, credential, impersonation).await, Ok(Review::Known(_) | Review::Accepted(_)))
+        let review = Box::pin(self_subject_review(api, credential, impersonation)).await;
+        matches!(review, Ok(Review::Known(_) | Review::Accepted(_)))
     }
 
     /// Whom the cluster takes the credential itself for; `None` where it does not say.
     async fn name_of(&self, credential: &Credential) -> Result<Option<(String, Option<String>)>> {
-        match self_subject_review(&self.0.api, credential, &Impersonation::default()).await? {
+        match Box::pin(self_subject_review(&self.0.api, credential, &Impersonation::default())).await? {
             Review::Known(who) => Ok(Some((who.username, who.uid))),
             Review::Accepted(_) => Ok(None),
             Review::Refused(error) => Err(self.failed(error)),

@@ -32,6 +32,8 @@ mod hostile_provider;
 mod kubelogin;
 mod login;
 mod logout;
+#[cfg(unix)]
+mod open_soak;
 mod playground;
 #[cfg(unix)]
 mod presence;

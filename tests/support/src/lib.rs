@@ -103,6 +103,9 @@
 //! [`Cluster::edit`] and [`Cluster::delete`] change what there is; [`Cluster::add_pod`] has ports that
 //! lead to addresses of this machine.
 //!
+//! **A page without a browser** is [`PageClient`]: what `open` serves, over plain connections and
+//! websockets. [`soak()`] is hours of it in a few minutes; [`Weight`] is what a process holds.
+//!
 //! **Secrets**: after every run the sandbox searches stdout (but for the one token of an
 //! `ExecCredential`), stderr, its files (but for the cache's), and what the browser was given, for
 //! every secret that its providers issued or saw. What is meant to be shown is allowed by
@@ -124,6 +127,7 @@ pub mod delay_line;
 mod endpoints;
 pub mod headlamp;
 pub mod headlamp_flags;
+pub mod page_client;
 pub mod pattern;
 pub mod provider;
 #[cfg(unix)]
@@ -145,8 +149,11 @@ pub mod secrets;
 pub mod server;
 pub mod signing;
 #[cfg(unix)]
+pub mod soak;
+#[cfg(unix)]
 pub mod terminal;
 mod tokens;
+pub mod weight;
 mod wire;
 
 pub use api_server::{ApiServer, SelfSubjectReview, exec_entry};
@@ -161,6 +168,7 @@ pub use cluster::{
 pub use connect_proxy::ConnectProxy;
 pub use delay_line::DelayLine;
 pub use headlamp::{Oidc, StandIn, StandInOptions, Version};
+pub use page_client::PageClient;
 pub use pattern::{PatternCheck, pattern};
 pub use provider::{
     AccessTokens, Approval, Behaviour, Device, Endpoint, Person, Provider, RefreshTokens, SignIn, Signature,
@@ -180,4 +188,7 @@ pub use secrets::{Secret, SecretKind, Secrets};
 pub use server::{Request, Response};
 pub use signing::Algorithm;
 #[cfg(unix)]
+pub use soak::{Amount, soak};
+#[cfg(unix)]
 pub use terminal::Terminal;
+pub use weight::Weight;

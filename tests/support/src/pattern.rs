@@ -1,9 +1,13 @@
 //! Bytes without an end that need no memory, and that can be told apart from any others: for streams
 //! of gigabytes that must arrive exactly.
 
+use std::io;
 use std::sync::LazyLock;
 
-use hyper::body::Bytes;
+use futures_util::stream::unfold;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Bytes, Frame};
 
 /// A prime, so that no block size hides a shift.
 const PERIOD: usize = 1_048_573;
@@ -24,6 +28,19 @@ pub fn pattern(offset: u64, length: usize) -> Bytes {
     let start = usize::try_from(offset % PERIOD as u64).expect("less than the period");
     PERIODS.slice(start..start + length.min(PERIOD))
 }
+
+/// A body of so many bytes of [`pattern`], made as they are sent; `None`: for ever.
+pub fn pattern_body(length: Option<u64>) -> UnsyncBoxBody<Bytes, io::Error> {
+    let pieces = unfold(0, move |offset| async move {
+        let left = length.map_or(PIECE, |length| (length - offset).min(PIECE));
+        let piece = pattern(offset, usize::try_from(left).unwrap_or(0));
+        (left > 0).then(|| (Ok(Frame::data(piece)), offset + left))
+    });
+    StreamBody::new(pieces).boxed_unsync()
+}
+
+/// Bytes of a frame.
+const PIECE: u64 = 64 * 1024;
 
 /// Looks at bytes as they arrive, and notes where they first differ from [`pattern`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

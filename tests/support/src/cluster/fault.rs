@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 use super::Asked;
 use super::answer::{self, Answered, Body};
 use super::serve::Connection;
-use crate::pattern::{PatternCheck, pattern};
+use crate::pattern::{PatternCheck, pattern_body};
 use crate::script::Gate;
 use crate::server::{self, lock};
 use crate::wire::State;
@@ -259,15 +259,6 @@ fn dripped(body: Body, size: usize, pause: Duration) -> Body {
     StreamBody::new(pieces).boxed_unsync()
 }
 
-fn pattern_body(length: Option<u64>) -> Body {
-    let pieces = unfold(0, move |offset| async move {
-        let left = length.map_or(PIECE, |length| (length - offset).min(PIECE));
-        let piece = pattern(offset, usize::try_from(left).unwrap_or(0));
-        (left > 0).then(|| (Ok(Frame::data(piece)), offset + left))
-    });
-    StreamBody::new(pieces).boxed_unsync()
-}
-
 async fn check(request: Request<Incoming>, piece: usize, pause: Duration) -> Response<Body> {
     let mut body = request.into_body();
     let mut seen = PatternCheck::default();
@@ -284,8 +275,6 @@ async fn check(request: Request<Incoming>, piece: usize, pause: Duration) -> Res
 }
 
 const SENT_WITHIN: Duration = Duration::from_millis(20);
-/// Bytes of a frame.
-const PIECE: u64 = 64 * 1024;
 
 /// The faults that wait for their requests.
 #[derive(Default)]

@@ -159,7 +159,7 @@ fn assets(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for piece in text.split(['"', '\'']) {
         let name = piece.rsplit('/').next().unwrap_or_default();
-        let is_file = name.ends_with(".js") || name.ends_with(".css");
+        let is_file = matches!(name.rsplit('.').next(), Some("js" | "css"));
         if is_file && name.contains('-') && (piece.starts_with("./") || piece.contains("/assets/")) {
             found.push(format!("/assets/{name}"));
         }

@@ -194,7 +194,11 @@ impl ClusterClient {
     /// that can be. See [`Credentials::sign_in`] for a tab that is left.
     pub(crate) async fn sign_in(&self, tab: Option<Tab>) -> Result<()> {
         let credential = self.0.credentials.sign_in(tab).await?;
-        self.of_same_person(credential).await?;
+        let credential = self.of_same_person(credential).await?;
+        let Shared { api, impersonation, .. } = &*self.0;
+        if let Review::Refused(error) = Box::pin(self_subject_review(api, &credential, impersonation)).await? {
+            return Err(error);
+        }
         self.accepted();
         Ok(())
     }
@@ -269,7 +273,7 @@ impl ClusterClient {
             one == other
         } else {
             let found = self.name_of(&credential).await?;
-            name.is_none() || found.is_none() || name == found
+            name.is_none() || found.is_none() || is_same_name(name.as_ref(), found.as_ref())
         };
         if !same {
             let error = Error::new(Kind::Other, "whoever signed in is somebody else than before")
@@ -343,6 +347,13 @@ impl ClusterClient {
         }
         error
     }
+}
+
+/// A user name may change with each token (AWS puts a session into it) where the uid does not.
+fn is_same_name(one: Option<&(String, Option<String>)>, other: Option<&(String, Option<String>)>) -> bool {
+    let uid =
+        |name: Option<&(String, Option<String>)>| name.and_then(|(_, uid)| uid.clone()).filter(|uid| !uid.is_empty());
+    one.map(|(name, _)| name) == other.map(|(name, _)| name) || uid(one).is_some() && uid(one) == uid(other)
 }
 
 /// Every change is one assignment, so a thread that died within leaves nothing half done.

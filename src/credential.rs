@@ -8,8 +8,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::api_connection::Credential;
@@ -33,6 +35,8 @@ struct Shared {
     history: tokio::sync::Mutex<History>,
     /// How many renewals have ended, well or not.
     ended: AtomicU64,
+    /// What is under way, and since when.
+    under_way: Mutex<Option<(Why, Instant)>>,
     /// Ends the sign-in of the tab that asked last.
     last_tab: Mutex<CancellationToken>,
 }
@@ -70,6 +74,7 @@ impl Credentials {
             held: Mutex::default(),
             history: tokio::sync::Mutex::default(),
             ended: AtomicU64::new(0),
+            under_way: Mutex::default(),
             last_tab: Mutex::default(),
         })))
     }
@@ -141,10 +146,27 @@ impl Shared {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whoever did not ask for a sign-in waits for no person: the renewal goes on without them.
     async fn renewal(self: &Arc<Self>, why: Why, in_tab: Option<InTab>) -> Result<Credential> {
-        self.spawn(why, in_tab)
-            .await
-            .unwrap_or_else(|_| Err(Error::bug("renewing the credential ended without a result")))
+        let task = self.spawn(why, in_tab);
+        let result = if why == Why::Asked {
+            task.await
+        } else {
+            match timeout(self.patience(), task).await {
+                Ok(result) => result,
+                Err(_) => return Err(self.source.not_finished()),
+            }
+        };
+        result.unwrap_or_else(|_| Err(Error::bug("renewing the credential ended without a result")))
+    }
+
+    /// How much longer the renewal that is under way may take.
+    fn patience(&self) -> Duration {
+        match *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((Why::Asked, _)) => Duration::ZERO,
+            Some((_, since)) => PATIENCE.saturating_sub(since.elapsed()),
+            None => PATIENCE,
+        }
     }
 
     fn spawn(self: &Arc<Self>, why: Why, in_tab: Option<InTab>) -> tokio::task::JoinHandle<Result<Credential>> {
@@ -166,6 +188,7 @@ impl Shared {
         }
         let held = held.map(|held| held.credential);
         let serial = held.as_ref().map_or(0, |held| held.serial) + 1;
+        let _under_way = UnderWay::begin(&self.under_way, why);
         let result = match self.source.obtain(why, held.as_ref(), in_tab).await {
             Ok(obtained)
                 if matches!(why, Why::Refused(_)) && held.is_some_and(|held| held.same_as(&obtained.credential)) =>
@@ -197,6 +220,22 @@ impl Shared {
         }
         *held = Some(Held { credential: credential.clone(), due });
         credential
+    }
+}
+
+/// Says what is under way, for as long as it lives.
+struct UnderWay<'a>(&'a Mutex<Option<(Why, Instant)>>);
+
+impl<'a> UnderWay<'a> {
+    fn begin(place: &'a Mutex<Option<(Why, Instant)>>, why: Why) -> Self {
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((why, Instant::now()));
+        Self(place)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -253,6 +292,8 @@ fn due(ends: Timestamp, now: Timestamp) -> Timestamp {
     due.max(now.saturating_add(SHORTEST_LIFE).unwrap_or(now))
 }
 
+/// A renewal that asks nobody takes no longer, with a provider that answers.
+const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// A credential that has ended when it comes is shown to the cluster all the same.
 const SHORTEST_LIFE: SignedDuration = SignedDuration::from_secs(5);

@@ -82,9 +82,9 @@ pub(crate) struct Obtained {
 
 /// client-go reads token files this often.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
-/// Between tries, at the most: ours ask nobody, plugins may.
+/// Between tries, at the most: ours ask nobody, plugins may, and somebody may be away.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(15);
-const LONGEST_PLUGIN_PAUSE: SignedDuration = SignedDuration::from_secs(60);
+const LONGEST_PLUGIN_PAUSE: SignedDuration = SignedDuration::from_mins(10);
 
 impl Source {
     pub(crate) fn new(target: &Target, surroundings: Surroundings, step_aside: StepAside) -> Result<Self> {
@@ -127,6 +127,18 @@ impl Source {
 
     pub(crate) fn longest_pause(&self) -> SignedDuration {
         if matches!(self.bearer, Bearer::Plugin(_)) { LONGEST_PLUGIN_PAUSE } else { LONGEST_PAUSE }
+    }
+
+    /// The error where whoever has to be asked has not answered yet.
+    pub(crate) fn not_finished(&self) -> Error {
+        let (message, hint) = match &self.bearer {
+            Bearer::Plugin(entry) => (
+                format!("`{}`, which signs you in, has not finished", entry.command),
+                "look at the terminal of `kubectl headlamp open`, or for a tab of your browser",
+            ),
+            _ => ("the sign-in has not finished".to_owned(), "finish it in the browser"),
+        };
+        Error::new(Kind::SignInNeeded, message).hint(hint)
     }
 
     /// The error where the cluster refuses what there is, and there is nothing else.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::error::{Error, Kind, Result, printable};
 use crate::headlamp::{self, Found, Headlamp, TRUSTED, Wanted};
 use crate::terminal;
-use crate::ui::Ui;
+use crate::ui::{StepAside, Ui};
 
 /// The one that is opened.
 #[derive(Debug)]
@@ -22,17 +22,19 @@ pub(crate) struct Chosen {
 }
 
 /// Who is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct Person {
     pub(crate) ui: Ui,
+    /// Called before a question; what it returns is dropped with the answer.
+    pub(crate) step_aside: StepAside,
     /// There is somebody: stdin may be read, and what we write is seen.
     pub(crate) there: bool,
 }
 
 impl Person {
     /// Whoever sits at our terminal.
-    pub(crate) fn at_the_terminal(ui: Ui) -> Self {
-        Self { ui, there: terminal::stdin_may_be_read(true) && terminal::can_be_seen(ui) }
+    pub(crate) fn at_the_terminal(ui: Ui, step_aside: StepAside) -> Self {
+        Self { ui, step_aside, there: terminal::stdin_may_be_read(true) && terminal::can_be_seen(ui) }
     }
 }
 
@@ -120,6 +122,7 @@ async fn confirmed(headlamp: Headlamp, person: Person) -> Result<Headlamp> {
     }
     let question =
         format!("Headlamp was found here:\n\n  {}\n\nBeware: {}.\nOpen it? [y/N]", line_of(&headlamp), printable(&why));
+    let _aside = (person.step_aside)();
     loop {
         person.ui.prompt(&question, !person.ui.stderr_is_terminal());
         let line = terminal::read_line().await?;
@@ -148,6 +151,7 @@ async fn one_of(mut headlamps: Vec<Headlamp>, person: Person) -> Result<Headlamp
         let _ = writeln!(question, "  {}  {}", index + 1, line_of(headlamp));
     }
     let _ = write!(question, "\nWhich one? [1-{}]", headlamps.len());
+    let _aside = (person.step_aside)();
     loop {
         person.ui.prompt(&question, !person.ui.stderr_is_terminal());
         let line = terminal::read_line().await?;
@@ -198,6 +202,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
     use serde_json::json;
+
+    use std::sync::Arc;
 
     use super::*;
     use crate::headlamp::tests::{Cluster, chart};
@@ -260,7 +266,7 @@ mod tests {
     }
 
     fn nobody() -> Person {
-        Person { ui: Ui::new(), there: false }
+        Person { ui: Ui::new(), step_aside: Arc::new(|| Box::new(())), there: false }
     }
 
     #[test]

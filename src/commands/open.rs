@@ -114,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments, ui: Ui, environment: &Environment, cloc
     let limit = duration("--timeout", &arguments.timeout)?;
     block_on(async {
         let line = StatusLine::start(ui);
-        let surroundings = Surroundings { environment: environment.clone(), ui, clock };
+        let surroundings = Surroundings { environment: arguments.over(environment), ui, clock };
         let client = ClusterClient::new(&target, surroundings, line.step_aside(), question_limit)?;
         let open = Open { arguments, target: &target, client, line, limit, ui, environment, clock };
         match arguments.sign_in {
@@ -126,6 +126,10 @@ pub(crate) fn run(arguments: &Arguments, ui: Ui, environment: &Environment, cloc
 
 impl Arguments {
     fn check(&self) -> Result<()> {
+        if self.address.is_some_and(|address| address.is_unspecified()) {
+            return Err(Error::usage("`--address` stands for every address of this machine")
+                .hint("name one of them: the browser has to say which it came to"));
+        }
         if self.address.is_some_and(|address| !address.is_loopback()) && !self.expose_to_network {
             return Err(Error::usage("`--address` is not an address of this machine alone")
                 .cause("what is sent there is not encrypted: whoever reads it can act as you")
@@ -145,6 +149,14 @@ impl Arguments {
                 .cause("there everything comes from the pod, to this machine alone")),
             None => Ok(()),
         }
+    }
+
+    /// What is said of the browser holds for a sign-in too, unless the kubeconfig's entry says otherwise.
+    fn over(&self, environment: &Environment) -> Environment {
+        let never = self.no_browser.then(|| ("KUBECTL_HEADLAMP_NO_BROWSER".to_owned(), "true".to_owned()));
+        let command =
+            self.browser_command.clone().map(|command| ("KUBECTL_HEADLAMP_BROWSER_COMMAND".to_owned(), command));
+        environment.overlaid(never.into_iter().chain(command))
     }
 
     fn wanted(&self) -> Wanted {
@@ -211,7 +223,7 @@ impl Open<'_> {
             &self.arguments.wanted(),
             remembered.as_ref(),
             self.target.namespace.as_deref(),
-            Person::at_the_terminal(self.ui),
+            Person::at_the_terminal(self.ui, self.line.step_aside()),
             self.limit,
         )
         .await?;

@@ -97,7 +97,19 @@ impl Plugin {
 
     fn entry(&self) -> BearerSource {
         // It takes a while, so that those who come together meet.
-        let script = "printf x >> \"$1/runs\"; sleep 0.1; cat \"$1/answer\" 2>/dev/null";
+        self.running("printf x >> \"$1/runs\"; sleep 0.1; cat \"$1/answer\" 2>/dev/null")
+    }
+
+    /// It waits for [`Plugin::person_answers`].
+    fn asking_entry(&self) -> BearerSource {
+        self.running("until [ -e \"$1/go\" ]; do sleep 0.02; done; cat \"$1/answer\"")
+    }
+
+    fn person_answers(&self) {
+        std::fs::write(self.path("go"), "").unwrap();
+    }
+
+    fn running(&self, script: &str) -> BearerSource {
         BearerSource::Plugin(Box::new(PluginEntry {
             command: "sh".into(),
             arguments: ["-c", script, "plugin", self.0.path().to_str().unwrap()].map(str::to_owned).to_vec(),
@@ -503,7 +515,7 @@ fn who_signs_in_in_tabs(provider: &Provider, folder: &Path) -> (Credentials, Exe
 }
 
 async fn sent_to(told: &mut UnboundedReceiver<Secret>) -> Secret {
-    let told = tokio::time::timeout(std::time::Duration::from_secs(20), told.recv()).await;
+    let told = timeout(Duration::from_secs(20), told.recv()).await;
     told.unwrap_or_else(|_| panic!("the tab waits too long")).unwrap()
 }
 
@@ -577,4 +589,22 @@ fn a_credential_is_renewed_a_minute_before_its_end_but_not_over_and_over() {
     for (ends, expected) in [(3_600, 3_540), (120, 60), (60, 30), (20, 10), (6, 5), (0, 5), (-600, 5)] {
         assert_eq!(due(in_seconds(ends), now), in_seconds(expected), "{ends}");
     }
+}
+
+#[tokio::test]
+async fn whoever_did_not_ask_waits_for_no_person() {
+    let plugin = Plugin::new();
+    plugin.answers("first", None);
+    let credentials = credentials(plugin.asking_entry(), None);
+    let asking = tokio::spawn({
+        let credentials = credentials.clone();
+        async move { credentials.sign_in(None).await }
+    });
+    until("the person is asked", || credentials.0.under_way.lock().unwrap().is_some()).await;
+    let told = credentials.current().await.err().unwrap();
+    assert_eq!(told.kind(), Kind::SignInNeeded);
+    assert!(told.to_string().contains("`sh`, which signs you in, has not finished"), "{told}");
+    plugin.person_answers();
+    assert!(asking.await.unwrap().is_ok());
+    assert_eq!(bearer(&current(&credentials).await), "first");
 }

@@ -106,7 +106,10 @@ pub(super) async fn listen(context: SignIn<'_>) -> Result<Listener> {
             Bind::Listening(listener) => return Ok(listener),
             Bind::Taken(taken) => taken,
         };
-        let Some(ours) = taken.iter().find(|taken| taken.by.as_ref().is_some_and(|holder| holder.ours)) else {
+        let Some(ours) = taken
+            .iter()
+            .find(|taken| taken.by.as_ref().is_some_and(|holder| holder.ours && holder.pid != std::process::id()))
+        else {
             return Err(port_taken(&taken));
         };
         if !told {

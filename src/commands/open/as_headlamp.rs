@@ -1,5 +1,6 @@
 //! `--sign-in headlamp`: the tutorial's port-forward, which outlives pods, and Headlamp's own button.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::{Open, RESERVED_PORT, connect};
@@ -10,11 +11,13 @@ use crate::plain_forward;
 use crate::port_forward::PortForward;
 use crate::secret::Secret;
 use crate::status_line::{Serving, Status};
+use crate::wake::{self, SleeplessClock};
 
 pub(super) async fn run(open: &Open<'_>) -> Result<()> {
     let port = open.arguments.port.unwrap_or(RESERVED_PORT);
-    let listeners = plain_forward::listen(port).await?;
+    // A sign-in of ours may need the very port.
     open.review().await?;
+    let listeners = plain_forward::listen(port).await?;
     let mut state = OpenState::load(open_state::folder(open.environment), open.client.server());
     let headlamp = open.headlamp(&mut state).await?;
     if let Err(error) = state.save() {
@@ -35,8 +38,17 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
     }));
     let showing = open.showing();
     let ports = [port];
-    tokio::select! {
-        never = plain_forward::serve(listeners, connect(&forward), Owners::of_this_process(), tell) => match never {},
-        failed = showing.show(&url, &ports) => failed.map(|never| match never {}),
+    let mut wakes = wake::watch(SleeplessClock::system());
+    let mut served = pin!(plain_forward::serve(listeners, connect(&forward), Owners::of_this_process(), tell));
+    let mut shown = pin!(showing.show(&url, &ports));
+    loop {
+        tokio::select! {
+            never = &mut served => match never {},
+            failed = &mut shown => return failed.map(|never| match never {}),
+            Ok(()) = wakes.changed() => {
+                open.client.reset();
+                forward.reset();
+            }
+        }
     }
 }

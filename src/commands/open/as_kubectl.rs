@@ -1,28 +1,30 @@
 //! `--sign-in kubectl`, the usual way: the page's files from the pod, the API from here.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use url::form_urlencoded;
 
 use super::{Open, RESERVED_PORT, connect};
 use crate::browser_session::{BrowserSession, End};
+use crate::cluster_client::Trouble;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::{Event, Gateway, Parts};
 use crate::gateway_headers::PagePolicy;
 use crate::gateway_request::OWN_PREFIX;
 use crate::headlamp::{Headlamp, Wanted};
 use crate::headlamp_config;
+use crate::kubeconfig_user::Impersonation;
 use crate::loopback::{self, Bound};
 use crate::open_state::{self, Claim, Holder, OpenState, Running};
 use crate::peer::Owners;
 use crate::port_forward::PortForward;
 use crate::port_holder::PortHolder;
 use crate::random::Random;
-use crate::secret::Secret;
 use crate::status_line::{Serving, Status};
 use crate::ui_cache::UiCache;
 use crate::ui_files::{Situation, UiFiles};
@@ -30,6 +32,8 @@ use crate::wake::{self, SleeplessClock};
 
 /// How often the status line looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// Before a pod that does not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Tabs that ask a person to sign in are not opened more often.
 const TAB_PAUSE: Duration = Duration::from_secs(60);
 
@@ -49,7 +53,7 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
     // What fails here is told when the browser asks for it, and by `situation`.
     let prefetched = page.files.clone();
     tokio::spawn(async move { prefetched.prefetch().await });
-    let config = timeout(open.limit, page.files.config()).await.unwrap_or_else(|_| Err(late(open)))?;
+    let config = config(open, &page.files).await?;
     let name = headlamp_config::in_cluster_name(&config)?;
     let random = Random::system();
     let (events, mut told) = mpsc::unbounded_channel();
@@ -102,6 +106,22 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
     }
 }
 
+/// Headlamp's configuration, as soon as one of its pods answers.
+async fn config(open: &Open<'_>, files: &UiFiles) -> Result<Bytes> {
+    let until = Instant::now() + open.limit;
+    loop {
+        match timeout_at(until, files.config()).await {
+            Err(_) => return Err(late(open)),
+            Ok(Err(error)) if error.kind() == Kind::Unreachable && Instant::now() + AGAIN < until => {
+                let cause = error.causes().first().map(|cause| format!(": {cause}")).unwrap_or_default();
+                open.progress(&format!("{}{cause}", error.message()));
+                sleep(AGAIN).await;
+            }
+            Ok(result) => return result,
+        }
+    }
+}
+
 /// Where the page is served.
 enum Place {
     Ours(Listening),
@@ -129,6 +149,7 @@ async fn listen(open: &Open<'_>, state: &mut OpenState) -> Result<Place> {
     let user = as_whom(open);
     let mut error = Error::settings("no port is free for the page");
     for port in ports {
+        let port = if port == 0 { any_port().await? } else { port };
         let this = Holder::this(port, Some(&user), open.target.context.as_deref());
         let running = match Running::take(state, &this)? {
             Claim::Mine(running) => running,
@@ -141,8 +162,6 @@ async fn listen(open: &Open<'_>, state: &mut OpenState) -> Result<Place> {
         };
         match loopback::bind(port).await {
             Bound::Listening(listeners) => {
-                let at = listeners.first().and_then(|listener| listener.local_addr().ok());
-                let port = at.map_or(port, |at| at.port());
                 state.use_port(port, chosen.is_some_and(|chosen| chosen != 0));
                 for taken in error.causes() {
                     open.ui.note(format!("{taken}: using port {port}"));
@@ -158,6 +177,13 @@ async fn listen(open: &Open<'_>, state: &mut OpenState) -> Result<Place> {
         }
     }
     Err(error.hint("`--port` chooses another one"))
+}
+
+/// A port that is free now.
+async fn any_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let port = listener.and_then(|listener| listener.local_addr()).map(|address| address.port());
+    port.map_err(|error| Error::settings("no port is free for the page").caused_by(&error))
 }
 
 /// `--address`.
@@ -187,13 +213,25 @@ fn as_whom(open: &Open<'_>) -> String {
     let name = user.name.as_deref().unwrap_or_default();
     let arguments = open.arguments;
     let typed = arguments.cluster.overrides();
-    let own = typed.token.is_some() || typed.server.is_some() || arguments.ui.is_some() || arguments.address.is_some();
+    let own = typed.token.is_some()
+        || typed.server.is_some()
+        || typed.certificate_authority.is_some()
+        || typed.tls_server_name.is_some()
+        || typed.insecure_skip_tls_verify
+        || arguments.ui.is_some()
+        || arguments.address.is_some()
+        || !arguments.allow_origin.is_empty();
     let own = if own { format!(" of process {}", std::process::id()) } else { String::new() };
     let impersonate = &user.impersonate;
-    let acted = impersonate.user.as_deref().map(|acted| format!(" as {acted} {}", impersonate.groups.join(",")));
+    let acted = impersonate.user.as_deref().map(|acted| {
+        let Impersonation { groups, uid, extra, .. } = impersonate;
+        format!(" as {acted} {groups:?} {uid:?} {extra:?}")
+    });
+    let file = arguments.cluster.kubeconfig.kubeconfig.as_deref().map(|file| file.display().to_string());
+    let file = file.or_else(|| open.environment.text("KUBECONFIG").map(str::to_owned)).unwrap_or_default();
     let Wanted { namespace, service, service_port } = arguments.wanted();
     let headlamp = [namespace, service, service_port].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    format!("{name}{} {headlamp}{own}", acted.unwrap_or_default())
+    format!("{name}{} {headlamp} {file}{own}", acted.unwrap_or_default())
 }
 
 /// Another `open` serves it: its browser is let in by its cookie.
@@ -203,10 +241,10 @@ async fn show_running(open: &Open<'_>, holder: &Holder) -> Result<()> {
         .path
         .as_deref()
         .map(|path| form_urlencoded::Serializer::new("?".to_owned()).append_pair("to", path).finish());
-    let url = Secret::new(format!("http://localhost:{}{OWN_PREFIX}/return{}", holder.port, to.unwrap_or_default()));
+    let url = format!("http://localhost:{}{OWN_PREFIX}/return{}", holder.port, to.unwrap_or_default());
     open.ui.say(format!("Headlamp is open already, on port {} (process {})", holder.port, holder.pid));
     if open.arguments.no_browser {
-        return open.ui.data(&format!("{}\n", url.expose()));
+        return open.ui.data(&format!("{url}\n"));
     }
     open.showing().show_again(&url).await;
     Ok(())
@@ -252,7 +290,7 @@ struct Told<'a> {
 
 impl Told<'_> {
     /// Tells what happened. A page that the browser is to be shown.
-    fn event(&mut self, event: Event) -> Option<Secret> {
+    fn event(&mut self, event: Event) -> Option<String> {
         let ui = self.open.ui;
         match event {
             Event::Request { method, path, status, took } => {
@@ -260,10 +298,13 @@ impl Told<'_> {
             }
             Event::Opened => ui.step("the browser has the page"),
             Event::SignInNeeded(error) => {
-                ui.note(format!("the page waits until you sign in again: {}", error.message()));
+                ui.note(format!("the page waits for a credential that the cluster takes: {}", error.message()));
+                for hint in error.hints() {
+                    ui.note(format!("hint: {hint}"));
+                }
                 if self.last_tab.is_none_or(|last| last.elapsed() >= TAB_PAUSE) {
                     self.last_tab = Some(Instant::now());
-                    return Some(Secret::new(self.gateway.page_url()));
+                    return Some(self.gateway.page_url());
                 }
             }
             Event::SignedIn => ui.note("signed in again: the page goes on"),
@@ -290,7 +331,8 @@ impl Told<'_> {
     fn look(&self, situation: &Situation) {
         let Open { client, target, line, .. } = self.open;
         let trouble = match (&*client.trouble().borrow(), situation) {
-            (Some(_), _) => Some("sign in again in the browser"),
+            (Some(Trouble::SignIn(_)), _) if client.can_sign_in() => Some("sign in again in the browser"),
+            (Some(_), _) => Some("the cluster refuses the credential"),
             (None, Situation::FromCache(_)) => Some("page from the cache"),
             (None, Situation::Unreachable(_)) => Some("Headlamp's pod cannot be reached"),
             (None, Situation::NotAsked | Situation::Reached) => None,

@@ -38,12 +38,11 @@ impl Showing<'_> {
         pending().await
     }
 
-    /// Opens a further tab. That no browser opens is told in a line.
-    pub(super) async fn show_again(&self, url: &Secret) {
-        if let Err(reason) = self.opened(url).await
-            && !self.settings.never
-        {
-            self.ui.note(format!("no browser was opened: {reason}"));
+    /// Opens a further tab of the browser that has the page. Where none opens, a line says what to open there.
+    pub(super) async fn show_again(&self, url: &str) {
+        if let Err(reason) = self.opened(&Secret::new(url)).await {
+            let reason = if self.settings.never { String::new() } else { format!("no browser was opened: {reason}; ") };
+            self.ui.note(format!("{reason}open this in the browser that has the page: {url}"));
         }
     }
 

@@ -20,7 +20,7 @@ fn the_page_never_has_the_port_of_sign_ins() {
 
 #[test]
 fn other_machines_are_let_in_only_when_that_is_said() {
-    assert_eq!(arguments("--address 0.0.0.0").unwrap_err().kind(), Kind::Usage);
+    assert_eq!(arguments("--address 0.0.0.0 --expose-to-network").unwrap_err().kind(), Kind::Usage);
     assert_eq!(arguments("--address 10.0.0.1").unwrap_err().kind(), Kind::Usage);
     assert!(arguments("--address 127.0.0.2").is_ok());
     assert!(arguments("--address ::1").is_ok());

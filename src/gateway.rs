@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::request::Parts as Head;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use serde::Deserialize;
@@ -28,7 +28,7 @@ use crate::gateway_api::ApiSide;
 use crate::gateway_headers::{PagePolicy, own_page};
 use crate::gateway_listener::{self, Caller, Limits};
 use crate::gateway_page as page;
-use crate::gateway_request::{Decision, Gate, OWN_PREFIX, Refusal, decide, is_document};
+use crate::gateway_request::{Decision, Gate, NO_SESSION, OWN_PREFIX, Refusal, decide, is_document};
 use crate::gateway_sign_in::{GatewaySignIn, Stage};
 use crate::headlamp_config::{self, Listed};
 use crate::http2_pool::Body;
@@ -290,7 +290,8 @@ impl Shared {
         Ok(response)
     }
 
-    /// The page's "Log out" sets no token; Headlamp answers 200 and nothing.
+    /// The page's "Log out" sets no token; Headlamp answers 200 and nothing. The page would go to its own
+    /// sign-in page without asking us for one: it is told to load itself anew, and gets ours.
     async fn set_token(&self, body: Incoming) -> Result<Response<Body>> {
         #[derive(Deserialize)]
         struct Asked {
@@ -307,6 +308,7 @@ impl Shared {
         *response.headers_mut() = own_page();
         if let Some(cookie) = self.session.log_out()? {
             response.headers_mut().insert(header::SET_COOKIE, cookie);
+            response.headers_mut().insert(RELOAD, HeaderValue::from_static("reload"));
             self.api.cut();
             self.tell(Event::LoggedOut);
         }
@@ -407,6 +409,10 @@ fn refused(head: &Head, refusal: &Refusal) -> Response<Body> {
         let instead = refusal.instead.map(|instead| format!("; instead: {instead}")).unwrap_or_default();
         explained(refusal.status, &format!("{}{instead}", refusal.reason))
     };
+    if *refusal == NO_SESSION {
+        // The page of a session that is over, in any tab.
+        response.headers_mut().insert(RELOAD, HeaderValue::from_static("reload"));
+    }
     if refusal.status == StatusCode::BAD_REQUEST {
         // Whoever writes one thing that can be read in two ways gets no second try on this connection.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -445,6 +451,9 @@ fn explained(status: StatusCode, message: &str) -> Response<Body> {
     response
 }
 
+/// Headlamp's page loads itself anew when an answer to one of its scripts has this; its server does so
+/// when plugins changed.
+const RELOAD: HeaderName = HeaderName::from_static("x-reload");
 const SIGN_IN_IS_KUBECTLS: &str = "the sign-in is kubectl's here, and no token is taken from the page";
 /// Bytes of what our own pages and the page's "Log out" send.
 const LONGEST_FORM: usize = 64 * 1024;

@@ -209,8 +209,10 @@ fn judge(gate: &Gate, head: &Parts, peer: Peer, standing: Standing) -> Outcome {
     page(gate, &asked)
 }
 
-const NO_SESSION: Refusal = Refusal::forbidden("only the browser that `kubectl headlamp open` opened is served here")
-    .instead("run `kubectl headlamp open`");
+/// For what is no tab of the browser that has the session.
+pub(crate) const NO_SESSION: Refusal =
+    Refusal::forbidden("only the browser that `kubectl headlamp open` opened is served here")
+        .instead("run `kubectl headlamp open`");
 const WRONG_METHOD: Refusal = Refusal::method("this address does not take this method");
 
 /// A request whose form is beyond doubt.

@@ -677,12 +677,14 @@ fn logging_out_ends_the_session_until_the_browser_comes_back() {
     let before = open.opened();
     let out = open.ask(&open.post("/clusters/main/set-token", "{\"token\":null}").cookie(&before));
     out.says(200, "");
-    assert_eq!(out.body, "");
+    assert_eq!((out.body.as_str(), out.header("x-reload")), ("", Some("reload")));
     let cookie = out.cookie();
     open.event(|event| matches!(event, Event::LoggedOut).then_some(()));
     let pods = open.fetch("/clusters/main/api/v1/pods");
-    assert_eq!(open.ask(&pods.clone().cookie(&before)).status, 403);
-    assert_eq!(open.ask(&pods.clone().cookie(&cookie)).status, 403);
+    for cookie in [&before, &cookie] {
+        let refused = open.ask(&pods.clone().cookie(cookie));
+        assert_eq!((refused.status, refused.header("x-reload")), (403, Some("reload")));
+    }
     let page = open.ask(&open.visit("/c/main/pods?namespace=a").cookie(&cookie));
     page.says(200, "You are logged out");
     page.says(200, "name=\"to\" value=\"/c/main/pods?namespace=a\"");

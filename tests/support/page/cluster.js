@@ -20,6 +20,7 @@ export async function ask(method, path, body, limit) {
   if (limit) request.signal = AbortSignal.timeout(limit);
   try {
     const answer = await fetch(base + path, request);
+    if (answer.headers.get('X-Reload')?.includes('reload')) location.reload();
     if (!answer.ok && answer.status !== 404) failed(method, path, answer.status);
     else document.dispatchEvent(new CustomEvent('answered'));
     return { status: answer.status, ok: answer.ok, body: await json(answer) };

@@ -71,7 +71,7 @@ async function signIn({ name, auth_type: authType }) {
   const review = { kind: 'SelfSubjectRulesReview', apiVersion: 'authorization.k8s.io/v1', spec: { namespace: 'default' } };
   const path = '/apis/authorization.k8s.io/v1/selfsubjectrulesreviews';
   const answer = await cluster.ask('POST', path, review, since(35) ? undefined : 5000);
-  if (answer.ok) return signedIn(cluster);
+  if (answer.ok) return signedIn(cluster, authType);
   if ([401, 403, 503].includes(answer.status)) return refused(name, authType === 'oidc' ? 'login' : 'token');
   const again = element('button', { id: 'try-again', textContent: 'Try Again' });
   again.onclick = () => signIn({ name, auth_type: authType });
@@ -83,11 +83,12 @@ function refused(name, page) {
   show(page, 'Authentication', element('p', { textContent: 'Please sign in.' }));
 }
 
-async function signedIn(cluster) {
+async function signedIn(cluster, authType) {
   const logOut = element('button', { id: 'log-out', textContent: 'Log out' });
   logOut.onclick = async () => {
-    if (since(35)) await cluster.ask('POST', '/set-token', { token: null });
-    location.reload();
+    if (!since(35)) return location.reload();
+    await cluster.ask('POST', '/set-token', { token: null });
+    refused(cluster.name, authType === 'oidc' ? 'login' : 'token');
   };
   show('signed-in', `Cluster ${cluster.name}`, logOut, element('table', { id: 'objects' }), element('pre', { id: 'log' }));
   Object.assign(window.headlamp, {

@@ -469,9 +469,9 @@ fn headlamps_own(first: &str) -> Option<Refusal> {
     let refusal = match first {
         "externalproxy" => Refusal::forbidden("requests to other sites are not passed on"),
         "wsMultiplexer" => Refusal::forbidden(
-            "live updates come over one websocket each here; Headlamp 0.31 alone needs its multiplexer",
+            "live updates come over one websocket each here, not over the multiplexer that some versions of Headlamp use",
         )
-        .instead("update Headlamp to 0.32 or later"),
+        .instead("update Headlamp to 0.39 or later"),
         "drain-node" | "drain-node-status" => Refusal::forbidden("nodes are not drained by the page here")
             .instead("kubectl drain NODE --ignore-daemonsets"),
         "portforward" => PORT_FORWARD,

@@ -24,6 +24,12 @@ pub(crate) fn warnings(version: &str, session_ttl: bool) -> Vec<String> {
                 "Headlamp {version} gets no live updates here, its lists change when they are loaded again: 0.32.0 and newer get them"
             )
         }
+        // There the page of one object follows it through the multiplexer alone, and lists do not.
+        (0, 30 | 32..=38, _) => {
+            format!(
+                "Headlamp {version} does not update the page of a single object by itself here, only lists: load it again, or update to 0.39.0 or newer"
+            )
+        }
         (0, 40, 1) if session_ttl => {
             format!(
                 "Headlamp {version} does not know the argument `-session-ttl` that its chart gives it, and does not start: update the chart to 0.41.0 or newer"
@@ -71,8 +77,11 @@ mod tests {
         assert!(warned("0.29.1", false).contains("older than 0.30.0"));
         assert!(warned("0.31.0", false).contains("live updates"));
         assert!(warned("0.31.1", true).contains("live updates"));
+        for single in ["0.30.0", "0.30.1", "0.32.0", "0.38.0"] {
+            assert!(warned(single, false).contains("single object"), "{single}");
+        }
         assert!(warned("0.40.1", true).contains("0.41.0"));
-        for fine in ["0.30.0", "0.30.1", "0.32.0", "0.40.0", "0.45.0", "1.0.0"] {
+        for fine in ["0.39.0", "0.40.0", "0.45.0", "1.0.0"] {
             assert_eq!(warned(fine, true), "", "{fine}");
         }
         assert_eq!(warned("0.40.1", false), "");

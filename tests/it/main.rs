@@ -33,6 +33,8 @@ mod kubelogin;
 mod login;
 mod logout;
 #[cfg(unix)]
+mod open_in_chromium;
+#[cfg(unix)]
 mod open_soak;
 mod playground;
 #[cfg(unix)]

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::real::{Node, chromium};
-use crate::server::{Reply, Response, Server, lock};
+use crate::server::{Reply, Request, Response, Server, lock};
 
 /// A browser, until it is dropped.
 pub struct Chromium {
@@ -321,6 +321,7 @@ impl Report {
 /// finds it at `localhost` and at every name under `.test` too.
 pub struct Site {
     port: u16,
+    requests: Arc<Mutex<Vec<Request>>>,
     _server: Server,
 }
 
@@ -329,8 +330,18 @@ impl Site {
     pub fn start(html: &str) -> Self {
         let html = html.to_owned();
         let (listener, port) = Server::bind(0);
-        let server = Server::start(listener, None, move |_, _| Reply::Whole(Response::html(200, html.clone())));
-        Self { port, _server: server }
+        let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let seen = Arc::clone(&requests);
+        let server = Server::start(listener, None, move |request, _| {
+            lock(&seen).push(request.clone());
+            Reply::Whole(Response::html(200, html.clone()))
+        });
+        Self { port, requests, _server: server }
+    }
+
+    /// Every request that came, in order.
+    pub fn requests(&self) -> Vec<Request> {
+        lock(&self.requests).clone()
     }
 
     /// Its address under this name.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::sandbox::{DEADLINE, Sandbox, credential_token, wait_until};
+use crate::sandbox::{DEADLINE, Sandbox, credential_token};
 use crate::secrets::SecretKind;
 use crate::server::lock;
 
@@ -223,8 +223,11 @@ impl Running<'_> {
 
     /// Waits until this text stands in stderr, and returns stderr so far.
     pub fn wait_for_stderr(&self, text: &str) -> String {
-        let what = format!("`{text}` in stderr");
-        wait_until(DEADLINE, &what, || self.stderr().contains(text));
+        let end = Instant::now() + DEADLINE;
+        while !self.stderr().contains(text) {
+            assert!(Instant::now() < end, "waited {DEADLINE:?} in vain for `{text}` in stderr:\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.stderr()
     }
 

@@ -18,6 +18,8 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
     // A sign-in of ours may need the very port.
     open.review().await?;
     let listeners = plain_forward::listen(port).await?;
+    let at = listeners.first().and_then(|listener| listener.local_addr().ok());
+    let port = at.map_or(port, |at| at.port());
     let mut state = OpenState::load(open_state::folder(open.environment), open.client.server());
     let headlamp = open.headlamp(&mut state).await?;
     if let Err(error) = state.save() {

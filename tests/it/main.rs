@@ -34,8 +34,11 @@ mod login;
 mod logout;
 #[cfg(unix)]
 mod open_in_chromium;
+mod open_real_cluster;
 #[cfg(unix)]
 mod open_soak;
+#[cfg(unix)]
+mod opened;
 mod playground;
 #[cfg(unix)]
 mod presence;

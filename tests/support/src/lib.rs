@@ -60,7 +60,8 @@
 //!
 //! **Real people** of the real cluster: [`RealCluster::certificate_user`],
 //! [`RealCluster::service_account`], [`RealCluster::grant`], [`RealCluster::kubeconfig_of`]; what the
-//! API server says of them is [`RealCluster::audit_of`].
+//! API server says of them is [`RealCluster::audit_of`]. Who restarts parts of it asks for
+//! [`RealCluster::alone`].
 //!
 //! **Chromium**: [`Chromium::page`] is a tab, [`Chromium::stranger`] one without its cookies; a
 //! [`Page`] goes, clicks, evaluates, waits ([`Page::wait_for`]) and reports all that it left behind or

@@ -1,11 +1,12 @@
 //! A real cluster, given by environment variables, that trusts the certified provider: one trust
 //! and one namespace for all tests of a run.
 
+use std::cell::RefCell;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::{Value, json};
 
@@ -24,10 +25,33 @@ pub struct RealCluster {
 }
 
 impl RealCluster {
-    /// The cluster of this run, prepared by whoever asks first.
+    /// The cluster of this run, prepared by whoever asks first. Until the test's thread ends, nobody
+    /// restarts a part of it.
     pub fn shared() -> Option<&'static Self> {
+        Use::begin(false);
+        Self::of_this_run()
+    }
+
+    /// The same with no other test of this run at it until the test's thread ends, and a way to
+    /// [restart](Self::restart) its parts.
+    pub fn alone() -> Option<&'static Self> {
+        let how = "needs HEADLAMP_TEST_RESTART, a command";
+        part("a cluster whose parts can be restarted", how, env::var_os("HEADLAMP_TEST_RESTART"))?;
+        Use::begin(true);
+        Self::of_this_run()
+    }
+
+    fn of_this_run() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<RealCluster>> = OnceLock::new();
         SHARED.get_or_init(Self::prepare).as_ref()
+    }
+
+    /// Kills `kubelet`, `kube-apiserver` or another part, starts it again, and returns when the cluster
+    /// is ready. An API server that is asked to end waits for its watches, for a minute.
+    pub fn restart(&self, part: &str) {
+        assert!(Use::is_alone(), "other tests need it: `RealCluster::alone`");
+        let command = env::var("HEADLAMP_TEST_RESTART").expect("`alone` has looked");
+        run_shell(&command, &["-9".to_owned(), part.to_owned()]);
     }
 
     fn prepare() -> Option<Self> {
@@ -131,6 +155,7 @@ pub struct Workshop {
 impl Workshop {
     /// One in a namespace whose name ends like this, if there is a cluster.
     pub fn open(name: &str) -> Option<Self> {
+        Use::begin(false);
         let how = "needs HEADLAMP_TEST_KUBECONFIG, an administrator's kubeconfig";
         let kubeconfig = PathBuf::from(part("a cluster", how, env::var_os("HEADLAMP_TEST_KUBECONFIG"))?);
         let kubectl = kubectls()?.pop()?;
@@ -146,6 +171,40 @@ impl Workshop {
     /// What kubectl says to the administrator; it must succeed.
     pub fn kubectl(&self, arguments: &[&str], stdin: &str) -> String {
         kubectl_as(&self.kubectl, &self.kubeconfig, arguments, stdin)
+    }
+}
+
+/// How a test's thread uses the cluster, until it ends. Who waits for a thread must not be waited for
+/// by it: threads of one test do not ask for the cluster each.
+enum Use {
+    WithOthers { _hold: RwLockReadGuard<'static, ()> },
+    Alone { _hold: RwLockWriteGuard<'static, ()> },
+}
+
+static USED: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    static USE: RefCell<Option<Use>> = const { RefCell::new(None) };
+}
+
+impl Use {
+    fn begin(alone: bool) {
+        USE.with_borrow_mut(|this| {
+            if this.as_ref().is_some_and(|this| !alone || matches!(this, Self::Alone { .. })) {
+                return;
+            }
+            // Given back first: nobody is alone while we hold it.
+            *this = None;
+            *this = Some(if alone {
+                Self::Alone { _hold: USED.write().unwrap_or_else(PoisonError::into_inner) }
+            } else {
+                Self::WithOthers { _hold: USED.read().unwrap_or_else(PoisonError::into_inner) }
+            });
+        });
+    }
+
+    fn is_alone() -> bool {
+        USE.with_borrow(|this| matches!(this, Some(Self::Alone { .. })))
     }
 }
 

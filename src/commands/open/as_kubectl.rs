@@ -80,6 +80,8 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
     look.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut wakes = wake::watch(SleeplessClock::system());
     let mut situation = page.files.situation();
+    // It may have changed before anybody looked.
+    situation.mark_changed();
     let mut told_so_far = Told { open, gateway: &gateway, last_tab: None, ended: None };
     loop {
         tokio::select! {
@@ -240,7 +242,7 @@ async fn show_running(open: &Open<'_>, holder: &Holder) -> Result<()> {
         .arguments
         .path
         .as_deref()
-        .map(|path| form_urlencoded::Serializer::new("?".to_owned()).append_pair("to", path).finish());
+        .map(|path| form_urlencoded::Serializer::for_suffix("?".to_owned(), 1).append_pair("to", path).finish());
     let url = format!("http://localhost:{}{OWN_PREFIX}/return{}", holder.port, to.unwrap_or_default());
     open.ui.say(format!("Headlamp is open already, on port {} (process {})", holder.port, holder.pid));
     if open.arguments.no_browser {

@@ -33,8 +33,17 @@ mod kubelogin;
 mod login;
 mod logout;
 #[cfg(unix)]
+mod open;
+#[cfg(unix)]
+mod open_attacks;
+#[cfg(unix)]
+mod open_desk;
+#[cfg(unix)]
 mod open_in_chromium;
+#[cfg(unix)]
 mod open_real_cluster;
+#[cfg(unix)]
+mod open_session;
 #[cfg(unix)]
 mod open_soak;
 #[cfg(unix)]

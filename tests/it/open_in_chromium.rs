@@ -415,7 +415,7 @@ fn a_session_that_ended_is_renewed_in_a_tab_and_the_other_tabs_go_on() {
     stage.cluster.end_watches();
     let asked = stage.sandbox.wait_for_browser(3);
     assert_eq!(origin(&asked), origin(&start));
-    running.wait_for_stderr("the page waits until you sign in again");
+    running.wait_for_stderr("the page waits for a credential that the cluster takes");
 
     // The tab that was opened, and one that somebody looks at, show our page and its reason.
     let opened = chromium.page();

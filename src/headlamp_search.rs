@@ -161,7 +161,14 @@ impl<'a> Search<'a> {
             return Err(explained(error, format!("the cluster does not show its {}", K::plural(&()))));
         }
         let said = said(error).unwrap_or("the cluster answered with 403").to_owned();
-        self.record(|searched| searched.refusal.get_or_insert(said).is_empty());
+        // The lists race; which refusal is told must not depend on it.
+        self.record(|searched| {
+            let first = searched.refusal.as_ref().is_none_or(|told| *told < said);
+            if first {
+                searched.refusal = Some(said);
+            }
+            first
+        });
         Ok(())
     }
 

@@ -216,7 +216,7 @@ fn what_headlamps_server_does_with_rights_of_its_own_is_refused() {
     for (method, path, status, words) in [
         ("GET", "/externalproxy?url=https://evil.example/attacked", 403, "other sites are not passed on"),
         ("POST", "/externalproxy", 403, "other sites are not passed on"),
-        ("GET", "/wsMultiplexer", 403, "0.31 alone needs its multiplexer"),
+        ("GET", "/wsMultiplexer", 403, "not over the multiplexer"),
         ("POST", "/drain-node", 403, "kubectl drain NODE"),
         ("GET", "/drain-node-status?cluster=main", 403, "kubectl drain NODE"),
         ("POST", "/clusters/main/portforward", 403, "kubectl port-forward POD"),

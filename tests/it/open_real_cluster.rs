@@ -334,7 +334,7 @@ fn where_a_right_is_missing_it_is_named_with_the_namespace_and_what_gives_it() {
 
     may nothing, names nothing: exit 1, no Headlamp was found in the little of the cluster that you may see
       caused by: looked for Services and pods labelled `app.kubernetes.io/name=headlamp` or `k8s-app=headlamp`, for a Service `headlamp`, for Headlamp's chart and for Deployments of its image
-      caused by: not all could be searched: services is forbidden: User "system:serviceaccount:[TESTS]:may-nothing" cannot list resource "services" in API group "" at the cluster scope
+      caused by: not all could be searched: services is forbidden: User "system:serviceaccount:[TESTS]:may-nothing" cannot list resource "services" in API group "" in the namespace "kube-system"
 
     hint: if it is there, say where: `kubectl headlamp open --namespace NAMESPACE --service NAME`
     hint: if it is not, install it: `helm repo add headlamp https://kubernetes-sigs.github.io/headlamp/`, then `helm install headlamp headlamp/headlamp --namespace headlamp --create-namespace`

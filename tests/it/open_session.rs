@@ -107,7 +107,7 @@ fn a_sign_in_that_is_needed_is_asked_for_in_one_tab_and_leads_back_to_where_it_w
     let held = began.elapsed();
     assert!(held >= Duration::from_secs(2) && held < Duration::from_secs(10), "{held:?}");
     assert_eq!(desk.sandbox.wait_for_browser(3), format!("http://localhost:{}/.kubectl-headlamp/return", tab.port));
-    open.wait_for_stderr("the page waits until you sign in again: ");
+    open.wait_for_stderr("the page waits for a credential that the cluster takes: ");
     // Any navigation gets the page that says why, with a button.
     for path in ["/c/main/pods", "/.kubectl-headlamp/session?to=%2Fc%2Fmain%2Fpods"] {
         let page = tab.go(path);

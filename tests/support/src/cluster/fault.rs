@@ -77,12 +77,12 @@ impl Fault {
         Self::answer(server::Response::json(429, &status).header("Retry-After", &seconds.to_string()))
     }
 
-    /// So many bytes of [`pattern`]; `None`: for ever. Nothing is held in memory.
+    /// So many bytes of [`crate::pattern()`]; `None`: for ever. Nothing is held in memory.
     pub fn bytes(length: Option<u64>) -> Self {
         Self::of(What::Pattern(length))
     }
 
-    /// The request's body is read in pieces with a pause after each, and compared with [`pattern`]:
+    /// The request's body is read in pieces with a pause after each, and compared with [`crate::pattern()`]:
     /// the answer is JSON with `length` and `wrongAt`, which is `null` if all was right.
     pub fn check_body(piece: usize, pause: Duration) -> Self {
         Self::of(What::Check(piece, pause))

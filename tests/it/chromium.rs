@@ -43,8 +43,9 @@ fn the_page_shows_who_it_is_what_there_is_and_what_failed() {
     let row = "document.querySelector('#objects [data-resource=pods][data-namespace=default][data-name=web]')";
     assert_eq!(page.eval::<String>(&format!("{row}.dataset.phase")), "Running");
 
-    // There is nobody to answer its watches, and they are never opened again.
-    page.wait_for("seen.watches.pods === 'closed' && seen.failures.some(({ method }) => method === 'WEBSOCKET')");
+    // There is nobody to answer its three watches, and they are never opened again.
+    page.wait_for("Object.values(seen.watches).filter((state) => state === 'closed').length === 3");
+    page.wait_for("seen.failures.some(({ method }) => method === 'WEBSOCKET')");
     let watches = |requests: Vec<headlamp_test_support::Request>| {
         requests.iter().filter(|request| request.header("upgrade").is_some()).cloned().collect::<Vec<_>>()
     };

@@ -45,6 +45,10 @@ struct Shared {
     asking: tokio::sync::Mutex<()>,
     trouble: watch::Sender<Option<Trouble>>,
     refused_since: Mutex<Option<Instant>>,
+    /// Since when nothing but failures was heard of the cluster.
+    silent_since: Mutex<Option<Instant>>,
+    resets: watch::Sender<u64>,
+    returns: watch::Sender<u64>,
 }
 
 /// Whose credentials are used, once that is known.
@@ -86,6 +90,8 @@ pub(crate) enum Trouble {
 
 /// A cluster that has just been started refuses everybody for some seconds.
 const REFUSALS_PASS: Duration = Duration::from_secs(20);
+/// A cluster that was heard of less long ago was not away: whoever waits comes back soon.
+const AWAY: Duration = Duration::from_secs(1);
 
 impl ClusterClient {
     /// Nothing is asked yet. `time_limit` is for the questions that go through [`Self::kube`].
@@ -106,6 +112,9 @@ impl ClusterClient {
             asking: tokio::sync::Mutex::default(),
             trouble: watch::Sender::new(None),
             refused_since: Mutex::default(),
+            silent_since: Mutex::default(),
+            resets: watch::Sender::new(0),
+            returns: watch::Sender::new(0),
         })))
     }
 
@@ -213,9 +222,23 @@ impl ClusterClient {
         self.0.credentials.expires()
     }
 
-    /// Ends every connection: after a sleep the other end has forgotten them.
+    /// Ends every connection but upgraded ones: after a sleep the other end has forgotten them.
     pub(crate) fn reset(&self) {
         self.0.api.reset();
+        for counter in [&self.0.resets, &self.0.returns] {
+            counter.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Changes with each [`Self::reset`], for whoever has an upgraded connection.
+    pub(crate) fn resets(&self) -> watch::Receiver<u64> {
+        self.0.resets.subscribe()
+    }
+
+    /// Changes whenever it is worth trying again what failed: the cluster answers after it did not for
+    /// a while, or everything is dialed anew.
+    pub(crate) fn returns(&self) -> watch::Receiver<u64> {
+        self.0.returns.subscribe()
     }
 
     /// The API server's address.
@@ -236,15 +259,34 @@ impl ClusterClient {
         payload: Payload,
     ) -> Result<Response<AnswerBody>> {
         let Shared { api, impersonation, .. } = &*self.0;
+        let proxied = is_proxied(head.uri());
         let request = head.map(|()| match payload {
             Payload::None => empty(),
             Payload::Whole(bytes) => full(bytes),
             Payload::Stream(body) => body,
         });
-        match line {
+        let answer = match line {
             Line::Request => api.send(credential, impersonation, request).await,
             Line::Stream => api.stream(credential, impersonation, request).await,
             Line::Upgrade => api.upgrade(credential, impersonation, request).await,
+        };
+        if !proxied {
+            self.heard(&answer);
+        }
+        answer
+    }
+
+    /// Notes whether the cluster answers. One that fails now and then is not away.
+    fn heard(&self, answer: &Result<Response<AnswerBody>>) {
+        let fails = match answer {
+            Ok(answer) => [502, 503, 504].contains(&answer.status().as_u16()),
+            Err(error) => error.kind() == Kind::Unreachable,
+        };
+        let mut since = locked(&self.0.silent_since);
+        if fails {
+            since.get_or_insert_with(Instant::now);
+        } else if since.take().is_some_and(|since| since.elapsed() >= AWAY) {
+            self.0.returns.send_modify(|count| *count += 1);
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::request::Parts as Head;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use serde::Deserialize;
@@ -24,6 +24,7 @@ use crate::api_connection::{empty, full};
 use crate::browser_session::{BrowserSession, End, Situation, Standing, Start};
 use crate::cluster_client::{ClusterClient, Trouble};
 use crate::error::{Error, Result};
+use crate::gateway_answer::RELOAD;
 use crate::gateway_api::ApiSide;
 use crate::gateway_headers::{PagePolicy, own_page};
 use crate::gateway_listener::{self, Caller, Limits};
@@ -451,9 +452,6 @@ fn explained(status: StatusCode, message: &str) -> Response<Body> {
     response
 }
 
-/// Headlamp's page loads itself anew when an answer to one of its scripts has this; its server does so
-/// when plugins changed.
-const RELOAD: HeaderName = HeaderName::from_static("x-reload");
 const SIGN_IN_IS_KUBECTLS: &str = "the sign-in is kubectl's here, and no token is taken from the page";
 /// Bytes of what our own pages and the page's "Log out" send.
 const LONGEST_FORM: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use serde::Deserialize;
@@ -27,6 +27,9 @@ use crate::http2_pool::{AnswerBody, Body};
 
 /// Bytes of a body that is kept as a whole.
 pub(crate) const SMALL: usize = 64 * 1024;
+/// Headlamp's page loads itself anew when an answer to one of its scripts has this; its server does so
+/// when plugins changed.
+pub(crate) const RELOAD: HeaderName = HeaderName::from_static("x-reload");
 /// For the words of a refusal.
 const PATIENCE: Duration = Duration::from_secs(5);
 

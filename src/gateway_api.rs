@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api_connection::empty;
 use crate::cluster_client::{ClusterClient, Line, Payload, Trouble};
 use crate::error::{Error, Kind, Result};
-use crate::gateway_answer::{Passing, SMALL, hold_back, json, passed_on, status, unanswered};
+use crate::gateway_answer::{Passing, RELOAD, SMALL, hold_back, json, passed_on, status, unanswered};
 use crate::gateway_headers::{from_api_websocket, to_api, to_api_websocket};
 use crate::gateway_request::ApiTarget;
 use crate::http2_pool::{AnswerBody, Body};
@@ -45,6 +45,8 @@ struct Shared {
     waiting: Semaphore,
     /// Ends the streams that are open now.
     ended: Mutex<CancellationToken>,
+    /// A page shows what is gone, and has not been told yet to load anew.
+    stale: Arc<AtomicBool>,
     requests: AtomicU64,
     streams: Arc<AtomicUsize>,
 }
@@ -109,6 +111,7 @@ impl ApiSide {
             pace,
             waiting: Semaphore::new(MOST_WAITING),
             ended: Mutex::default(),
+            stale: Arc::default(),
             requests: AtomicU64::new(0),
             streams: Arc::default(),
         }))
@@ -120,14 +123,20 @@ impl ApiSide {
         let Some(client) = shared.cluster(&target.cluster) else { return unknown() };
         let ended = shared.begin();
         let endless = target.endless();
+        // What is sent may be shown for long, or change something: it is not what a page is lost over.
+        let may_reload = !endless && request.method() == Method::GET;
         let answer = tokio::select! {
             answer = shared.exchange(client, &target, request) => answer,
             () = ended.cancelled() => return over(),
         };
-        match answer {
+        let mut answer = match answer {
             Ok(answer) => passed_on(answer, ended, endless.then(|| shared.open())).await,
-            Err(error) => failed(client, &error),
+            Err(error) => return failed(client, &error),
+        };
+        if may_reload && shared.stale.swap(false, Ordering::Relaxed) {
+            answer.headers_mut().insert(RELOAD, HeaderValue::from_static("reload"));
         }
+        answer
     }
 
     /// Passes a request for a websocket on: to the server's refusal, or a `101` and all that follows.
@@ -136,6 +145,7 @@ impl ApiSide {
         let Some(client) = shared.cluster(&target.cluster) else { return unknown() };
         let ended = shared.begin();
         let page = hyper::upgrade::on(&mut request);
+        let mut resets = client.resets();
         let asking = async {
             let head = head(Method::GET, &target.path_and_query(), to_api_websocket(request.headers()))?;
             shared.send(client, Line::Upgrade, &head, Payload::None).await
@@ -153,8 +163,11 @@ impl ApiSide {
         }
         let cluster = hyper::upgrade::on(&mut answer);
         shared.spawn(ended, async move {
-            // Either end breaks it off whenever it likes.
-            let _ = websocket::pass_through(page, cluster).await;
+            tokio::select! {
+                // Either end breaks it off whenever it likes.
+                _ = websocket::pass_through(page, cluster) => {}
+                Ok(()) = resets.changed() => {}
+            }
         });
         switched(from_api_websocket(answer.headers()))
     }
@@ -176,6 +189,7 @@ impl ApiSide {
         };
         let page = hyper::upgrade::on(&mut request);
         let send = asking(client.clone(), request.headers().get(header::USER_AGENT).cloned());
+        let (trouble, returns) = (client.trouble(), client.returns());
         let start = tokio::select! {
             start = watch.start(&send, shared.pace.watch, shared.random) => start,
             () = ended.cancelled() => return over(),
@@ -184,14 +198,14 @@ impl ApiSide {
             Start::Running(watch) => watch,
             Start::Refused(answer) => return passed_on(answer.map(Passing::from), ended, ()).await,
         };
-        let trouble = client.trouble();
+        let stale = shared.stale.clone();
         shared.spawn(ended, async move {
             let Ok(page) = page.await else { return };
-            let wake = &Notify::new();
-            let run = |page| async move { watch.run(&send, &page, wake).await };
+            let (wake, stale) = (&Notify::new(), &*stale);
+            let run = |page| async move { watch.run(&send, &page, wake, stale).await };
             tokio::select! {
                 () = websocket::serve(TokioIo::new(page), websocket::PING_EVERY, run) => {}
-                never = wake_after(trouble, wake) => match never {},
+                never = wake_after(trouble, returns, wake) => match never {},
             }
         });
         switched(headers)
@@ -350,14 +364,24 @@ fn asking(
     }
 }
 
-/// Wakes whoever waits, each time that a trouble is over.
-async fn wake_after(mut trouble: watch::Receiver<Option<Trouble>>, wake: &Notify) -> Infallible {
-    while trouble.changed().await.is_ok() {
-        if trouble.borrow_and_update().is_none() {
-            wake.notify_one();
+/// Wakes whoever waits, each time that a trouble is over or the cluster may be there again.
+async fn wake_after(
+    mut trouble: watch::Receiver<Option<Trouble>>,
+    mut returns: watch::Receiver<u64>,
+    wake: &Notify,
+) -> Infallible {
+    loop {
+        tokio::select! {
+            Ok(()) = trouble.changed() => {
+                if trouble.borrow_and_update().is_some() {
+                    continue;
+                }
+            }
+            Ok(()) = returns.changed() => {}
+            else => pending().await,
         }
+        wake.notify_one();
     }
-    pending().await
 }
 
 /// `101`.

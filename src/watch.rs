@@ -6,6 +6,11 @@
 //! again, and the page is told the difference (`watch_difference`). For that we must know what the
 //! page has. Its own list did not come through here, so soon after the watch began, when the page
 //! has loaded, the metadata of the objects is listed at the very version that the page began with.
+//! Where the server has forgotten even that, nobody knows what the page shows of what is gone: it is
+//! told what there is, and has to be loaded anew.
+//!
+//! A browser opens one websocket to a host at a time, so a server that is slow to answer must not
+//! hold up the others: after some seconds the page has its watch, in hope.
 //!
 //! What the page asked for is kept, selectors and all; bookmarks are for us unless it wants them.
 //! In memory is no more than each object's name, uid and version (of a watch of one object, that object).
@@ -14,6 +19,7 @@ use std::collections::HashSet;
 use std::error::Error as Cause;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -54,8 +60,13 @@ pub(crate) struct Pace {
     pub(crate) pauses: (Duration, Duration),
     /// From the watch's start until what the page has is listed.
     pub(crate) inventory_after: Duration,
+    /// For the server's word, before the page has its watch in hope.
+    pub(crate) start: Duration,
     /// For the beginning of an answer, and for a page of a list.
     pub(crate) patience: Duration,
+    /// What is refused for so long to a page that has its watch in hope is refused: a server that has
+    /// just been started refuses everything for some seconds.
+    pub(crate) refusals: Duration,
     /// Of one watch upstream: the server is asked to end it then, so that a connection that is
     /// dead without a sign goes unnoticed no longer.
     pub(crate) lifetime: Duration,
@@ -65,7 +76,9 @@ impl Pace {
     pub(crate) const NORMAL: Self = Self {
         pauses: (Duration::from_millis(100), Duration::from_secs(30)),
         inventory_after: Duration::from_secs(3),
+        start: Duration::from_secs(3),
         patience: Duration::from_secs(60),
+        refusals: Duration::from_secs(20),
         lifetime: Duration::from_secs(300),
     };
 }
@@ -86,6 +99,8 @@ pub(crate) struct Watch {
     /// What the page has or is being told. Before it is complete, only what events said of it.
     objects: Objects,
     complete: bool,
+    /// `objects` lacks what was gone at this version, of which the page may not have been told yet.
+    ahead: Option<String>,
     /// What events said is deleted, until `objects` is complete.
     deleted: HashSet<String>,
     /// The page has everything up to this version, and the next watch begins with it.
@@ -95,8 +110,10 @@ pub(crate) struct Watch {
     begun: Begun,
     /// Told before anything else.
     waiting: Vec<String>,
-    /// Nothing has come yet, and all that is known is the version that the page began with.
-    fresh: bool,
+    /// The server has not said yet that the page may have it.
+    hoped: bool,
+    /// Since when it says that it may not.
+    refused_since: Option<Instant>,
     /// Attempts in a row that came to nothing.
     failures: u32,
     /// When the server last began to answer a watch.
@@ -107,8 +124,8 @@ pub(crate) struct Watch {
 enum Begun {
     Nothing,
     Lines(Lines),
-    /// The server does not remember the version; its words.
-    Expired(String),
+    /// The server does not remember the version.
+    Expired,
 }
 
 type Lines = BoxStream<'static, Result<String, LinesCodecError>>;
@@ -116,8 +133,10 @@ type Lines = BoxStream<'static, Result<String, LinesCodecError>>;
 /// Why a stretch of the watch ended.
 enum End {
     PageGone,
-    /// The server does not remember the version; its words.
-    Expired(String),
+    /// The server does not remember the version.
+    Expired,
+    /// The server's refusal, as an event.
+    Refused(String),
     /// Anything else, and how long the server says to wait.
     Cut(Option<Duration>),
 }
@@ -125,8 +144,7 @@ enum End {
 /// What the page had when it began, or a little later.
 struct Inventory {
     objects: Objects,
-    /// At the very version that the page began with.
-    exact: bool,
+    version: String,
 }
 
 /// Bytes of one event; objects have at most some 1.5 MiB.
@@ -135,6 +153,8 @@ const LONGEST_EVENT: usize = 16 * 1024 * 1024;
 const LONGEST_STATUS: usize = 64 * 1024;
 /// A watch that held so long was a good one: the next begins at once.
 const GOOD: Duration = Duration::from_secs(1);
+/// Watches that are woken together do not all come in the same instant.
+const SPREAD: Duration = Duration::from_millis(100);
 
 impl WatchRequest {
     /// `None` for anything but a watch of a collection, which alone can be resumed. The path is the
@@ -177,18 +197,10 @@ impl WatchRequest {
         B::Error: Into<Box<dyn Cause + Send + Sync>>,
     {
         let mut watch = Watch::new(self, pace, random);
-        if watch.relist {
-            match watch.list(send).await {
-                Ok(events) => watch.waiting = events,
-                Err(Stop::Refused(answer)) => return Start::Refused(answer),
-                Err(_) => return Start::Running(Box::new(watch)),
-            }
-        }
-        match connect(send, watch.ask(), pace.patience).await {
-            Ok(lines) => watch.begun = Begun::Lines(lines),
-            Err(Stop::Refused(answer)) => return Start::Refused(answer),
-            Err(Stop::Expired(answer)) => watch.begun = Begun::Expired(expired(answer).await),
-            Err(Stop::Failed(_)) => watch.fresh = false,
+        match timeout(pace.start, watch.begin(send)).await {
+            Ok(Err(Stop::Refused(answer))) => return Start::Refused(answer),
+            Ok(Err(Stop::Expired(_))) if !watch.relist => watch.begun = Begun::Expired,
+            Ok(_) | Err(_) => {}
         }
         Start::Running(Box::new(watch))
     }
@@ -217,24 +229,42 @@ impl Watch {
         Self {
             // Without a version the page has nothing, and we know it.
             complete: from.is_none(),
-            fresh: from.is_some(),
             relist: from.is_none(),
             version: from.unwrap_or_default(),
             request,
             pace,
             random,
             objects: Objects::new(),
+            ahead: None,
             deleted: HashSet::new(),
             begun: Begun::Nothing,
             waiting: Vec::new(),
+            hoped: true,
+            refused_since: None,
             failures: 0,
             since: None,
         }
     }
 
-    /// Tells the page, one text an event, until it is gone. A page that does not read holds up this
-    /// watch alone. `wake` ends a pause: what it was made for may be over.
-    pub(crate) async fn run<S, F, B>(mut self, send: &S, page: &mpsc::Sender<String>, wake: &Notify)
+    /// The server's first word.
+    async fn begin<S, F, B>(&mut self, send: &S) -> Result<(), Stop<B>>
+    where
+        S: Fn(Ask) -> F,
+        F: Future<Output = Result<Response<B>>>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Cause + Send + Sync>>,
+    {
+        if self.relist {
+            self.waiting = self.list(send).await?;
+        }
+        self.begun = Begun::Lines(connect(send, self.ask(), self.pace.patience).await?);
+        Ok(())
+    }
+
+    /// Tells the page, one text an event, until it is gone, or is refused what it was given in hope.
+    /// A page that does not read holds up this watch alone. `wake` ends a pause: what it was made for
+    /// may be over. `stale` is set when only loading it anew can show the page all that is gone.
+    pub(crate) async fn run<S, F, B>(mut self, send: &S, page: &mpsc::Sender<String>, wake: &Notify, stale: &AtomicBool)
     where
         S: Fn(Ask) -> F,
         F: Future<Output = Result<Response<B>>>,
@@ -250,18 +280,28 @@ impl Watch {
         loop {
             let after = match self.stretch(send, page, inventory.as_mut()).await {
                 End::PageGone => return,
-                End::Expired(words) => {
-                    if !self.recall(inventory.as_mut()).await && self.fresh {
-                        let _ = page.send(words).await;
-                        return;
+                End::Expired => {
+                    if !self.recall(inventory.as_mut()).await {
+                        stale.store(true, Ordering::Relaxed);
                     }
                     self.relist = true;
                     None
                 }
+                End::Refused(words) => {
+                    let since = *self.refused_since.get_or_insert_with(Instant::now);
+                    if self.hoped && since.elapsed() >= self.pace.refusals {
+                        let _ = page.send(words).await;
+                        return;
+                    }
+                    // Rights may come back, and so may a resource that is being replaced.
+                    None
+                }
                 End::Cut(after) => after,
             };
-            self.fresh = false;
-            let _ = timeout(self.pause(after), wake.notified()).await;
+            if timeout(self.pause(after), wake.notified()).await.is_ok() {
+                self.failures = 0;
+                sleep(SPREAD.mul_f64(self.random.fraction())).await;
+            }
         }
     }
 
@@ -289,13 +329,14 @@ impl Watch {
         }
         let lines = match std::mem::replace(&mut self.begun, Begun::Nothing) {
             Begun::Lines(lines) => lines,
-            Begun::Expired(words) => return End::Expired(words),
+            Begun::Expired => return End::Expired,
             Begun::Nothing => match connect(send, self.ask(), self.pace.patience).await {
                 Ok(lines) => lines,
                 Err(stop) => return end(stop, self.pace).await,
             },
         };
         self.since = Some(Instant::now());
+        (self.hoped, self.refused_since) = (false, None);
         self.follow(lines, page, inventory).await
     }
 
@@ -336,7 +377,7 @@ impl Watch {
         let Ok(event) = serde_json::from_str::<Event<'_>>(&line) else { return Err(End::Cut(None)) };
         let Ok(Kind { metadata, code }) = event.read() else { return Err(End::Cut(None)) };
         match event.kind {
-            "ERROR" if code == Some(410) => return Err(End::Expired(line)),
+            "ERROR" if code == Some(410) => return Err(End::Expired),
             "ERROR" => return Err(End::Cut(None)),
             "BOOKMARK" => {}
             "DELETED" => {
@@ -352,7 +393,6 @@ impl Watch {
                 self.objects.insert(identity, Known::of(&metadata, text));
             }
         }
-        self.fresh = false;
         if !metadata.version().is_empty() {
             metadata.version().clone_into(&mut self.version);
         }
@@ -367,26 +407,24 @@ impl Watch {
     fn adopt(&mut self, found: Inventory) {
         for (identity, known) in found.objects {
             // What is newer than the page's version is not what it has: the event is still to come.
-            let to_come = !found.exact && is_above(&known.resource_version, &self.version);
+            let to_come = is_above(&known.resource_version, &self.version);
             if !to_come && !self.deleted.contains(&identity) {
                 self.objects.entry(identity).or_insert(known);
             }
         }
         self.deleted = HashSet::new();
         self.complete = true;
+        self.ahead = Some(found.version).filter(|version| Some(version) != self.request.from.as_ref());
     }
 
     /// Whether it is certain what the page has, now that it must be known. A server may remember for
-    /// a list what it no longer remembers for a watch. Where nothing is certain and nothing has come
-    /// yet, the page is told what it would be told without us.
+    /// a list what it no longer remembers for a watch.
     async fn recall(&mut self, inventory: Pin<&mut impl Future<Output = Inventory>>) -> bool {
-        if self.complete {
-            return true;
+        if !self.complete {
+            let Ok(found) = timeout(self.pace.patience, inventory).await else { return false };
+            self.adopt(found);
         }
-        let Ok(found) = timeout(self.pace.patience, inventory).await else { return false };
-        let exact = found.exact;
-        self.adopt(found);
-        exact
+        self.ahead.as_ref().is_none_or(|ahead| *ahead == self.version || is_above(&self.version, ahead))
     }
 
     /// Lists the objects anew, and returns what the page must be told.
@@ -407,6 +445,7 @@ impl Watch {
         self.objects = objects;
         self.deleted = HashSet::new();
         self.complete = true;
+        self.ahead = None;
         self.version = about.resource_version;
         self.relist = false;
         Ok(events)
@@ -455,9 +494,8 @@ where
     B::Error: Into<Box<dyn Cause + Send + Sync>>,
 {
     match stop {
-        Stop::Expired(answer) => End::Expired(expired(answer).await),
-        // Rights may come back, and so may a resource that is being replaced.
-        Stop::Refused(_) => End::Cut(Some(pace.pauses.1)),
+        Stop::Expired(_) => End::Expired,
+        Stop::Refused(answer) => End::Refused(refusal(answer, pace.patience).await),
         Stop::Failed(after) => End::Cut(after),
     }
 }
@@ -489,7 +527,7 @@ where
             objects.insert(object.metadata.identity(), Known::of(&object.metadata, text.as_deref()));
         };
         match resource_list::read(send, &request.list(accept, exactly), pace.patience, add).await {
-            Ok(about) => return Inventory { objects, exact: exactly == Some(&about.resource_version) },
+            Ok(about) => return Inventory { objects, version: about.resource_version },
             Err(Stop::Expired(_) | Stop::Refused(_)) if exactly.is_some() => exactly = None,
             Err(stop) => {
                 failures += 1;
@@ -535,19 +573,21 @@ impl Event<'_> {
     }
 }
 
-/// `410 Gone`, as a watch that had already begun would say it.
-async fn expired<B>(answer: Response<B>) -> String
+/// A refusal, as a watch that had already begun would say it.
+async fn refusal<B>(answer: Response<B>, patience: Duration) -> String
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Cause + Send + Sync>>,
 {
-    let body =
-        Limited::new(answer.into_body(), LONGEST_STATUS).collect().await.map(Collected::to_bytes).unwrap_or_default();
-    let status = serde_json::from_slice::<&RawValue>(&body).map(RawValue::get);
-    let status = status.unwrap_or(
-        r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","reason":"Expired","code":410}"#,
-    );
-    format!(r#"{{"type":"ERROR","object":{status}}}"#)
+    let code = answer.status().as_u16();
+    let body = timeout(patience, Limited::new(answer.into_body(), LONGEST_STATUS).collect()).await;
+    let body = body.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
+    match serde_json::from_slice::<&RawValue>(&body) {
+        Ok(status) => format!(r#"{{"type":"ERROR","object":{status}}}"#),
+        Err(_) => format!(
+            r#"{{"type":"ERROR","object":{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","code":{code}}}}}"#
+        ),
+    }
 }
 
 fn lines<B>(answer: Response<B>) -> Lines

@@ -57,6 +57,10 @@ struct Cluster {
 struct State {
     accepted: String,
     came: Vec<Came>,
+    /// This many watches get no answer.
+    silent: usize,
+    /// Everything is answered with a 503.
+    away: bool,
     /// What is told on the next watches, each of which then ends, or stays if it is the last one.
     watches: Vec<Vec<String>>,
     /// Bodies without an end, as long as anybody reads them.
@@ -216,6 +220,9 @@ async fn answer(mut request: Request<Incoming>, state: Arc<Mutex<State>>) -> Res
         (times, authorized, state.open.clone(), state.pulled.clone())
     };
     let mut answer = Response::builder().header("set-cookie", "planted=1").header("content-type", "application/json");
+    if state.lock().unwrap().away {
+        return answer.status(503).body(body("{}")).unwrap();
+    }
     if !authorized {
         return answer.status(401).body(body(r#"{"kind":"Status","message":"Unauthorized"}"#)).unwrap();
     }
@@ -243,6 +250,15 @@ async fn answer(mut request: Request<Incoming>, state: Arc<Mutex<State>>) -> Res
             body("forbidden")
         }
         path if path.starts_with("/api/v1/pods?") => {
+            let silent = {
+                let mut state = state.lock().unwrap();
+                let silent = state.silent > 0;
+                state.silent = state.silent.saturating_sub(1);
+                silent
+            };
+            if silent {
+                return pending().await;
+            }
             let mut state = state.lock().unwrap();
             let told = state.watches.remove(0);
             if state.watches.is_empty() { endless(told, &open) } else { chunks(told) }
@@ -709,6 +725,114 @@ async fn a_watch_goes_on_as_soon_as_somebody_has_signed_in() {
     cluster.token("first");
     ok(client.sign_in(None).await);
     shows(next(&mut watch).await, "a");
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_as_soon_as_anything_shows_that_the_cluster_is_there_again() {
+    for asks in [true, false] {
+        let cluster = Cluster::start().await;
+        let (page, client) = Page::open(&cluster, PACE).await;
+        cluster.state().away = true;
+        let began = Instant::now();
+        let mut watch = page.watch().await;
+        while began.elapsed() < Duration::from_millis(1100) {
+            assert_eq!(page.get("/api/v1/nodes").await.0, 502);
+            assert!(timeout(SHORT, watch.next()).await.is_err());
+        }
+        cluster.state().watches = vec![vec![event("a", 2)]];
+        cluster.state().away = false;
+        assert!(timeout(SHORT, watch.next()).await.is_err(), "nothing shows it yet");
+        if asks {
+            assert_eq!(page.get("/api/v1/nodes").await.0, 200);
+        } else {
+            client.reset();
+        }
+        shows(next(&mut watch).await, "a");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_fails_now_and_then_has_no_watch_begun_anew_each_time() {
+    let cluster = Cluster::start().await;
+    let (page, client) = Page::open(&cluster, PACE).await;
+    let returns = client.returns();
+    for away in [true, false, true, false] {
+        cluster.state().away = away;
+        assert_eq!(page.get("/api/v1/nodes").await.0, if away { 502 } else { 200 });
+    }
+    assert!(!returns.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn after_a_sleep_nothing_that_was_open_is_held_on_to() {
+    let cluster = Cluster::start().await;
+    let open = cluster.state().open.clone();
+    let (page, client) = Page::open(&cluster, PACE).await;
+    let mut exec = page.socket("/api/v1/namespaces/n/pods/p/exec", "v4.channel.k8s.io").await.unwrap();
+    exec.send(Message::text("x")).await.unwrap();
+    assert_eq!(next(&mut exec).await, Some(Message::text("x")));
+    cluster.state().watches = vec![vec![event("a", 2)]];
+    let mut watch = page.watch().await;
+    shows(next(&mut watch).await, "a");
+    let log = Request::get("/api/v1/namespaces/n/pods/p/log?follow=true").body(empty()).unwrap();
+    let mut log = page.send(log).await.unwrap().into_body();
+    assert!(log.frame().await.unwrap().is_ok());
+    cluster.state().watches = vec![vec![event("b", 3)]];
+    client.reset();
+    assert_eq!(next(&mut exec).await, None);
+    assert!(timeout(DEADLINE, log.frame()).await.unwrap().unwrap().is_err());
+    shows(next(&mut watch).await, "b");
+    until("the watch alone is open", || (page.side.counts().streams, open.load(Ordering::SeqCst)) == (1, 1)).await;
+    let mut again = page.socket("/api/v1/namespaces/n/pods/p/exec", "v4.channel.k8s.io").await.unwrap();
+    again.send(Message::text("y")).await.unwrap();
+    assert_eq!(next(&mut again).await, Some(Message::text("y")));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_a_watch_keeps_no_websocket_waiting() {
+    let cluster = Cluster::start().await;
+    let pauses = (Duration::from_millis(1), SHORT);
+    let hasty = Pace { watch: watches::Pace { pauses, start: SHORT, patience: SHORT, ..PACE.watch }, ..PACE };
+    let (page, _) = Page::open(&cluster, hasty).await;
+    cluster.state().silent = 2;
+    cluster.state().watches = vec![vec![event("a", 2)]];
+    let mut watch = page.watch().await;
+    shows(next(&mut watch).await, "a");
+    assert_eq!(cluster.lines().len(), 3);
+    // What turns out to be forbidden is told as a watch tells it.
+    let hasty = Pace { watch: watches::Pace { refusals: Duration::ZERO, ..hasty.watch }, ..hasty };
+    let (page, _) = Page::open(&cluster, hasty).await;
+    cluster.state().away = true;
+    let mut watch = page.socket("/api/v1/secrets?watch=1&resourceVersion=1", "").await.unwrap();
+    cluster.state().away = false;
+    let Some(Message::Text(told)) = next(&mut watch).await else { panic!() };
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["type"], &told["object"]["code"]), (&json!("ERROR"), &json!(403)));
+    let Some(Message::Close(Some(close))) = next(&mut watch).await else { panic!() };
+    assert_eq!(u16::from(close.code), 1000);
+}
+
+#[tokio::test]
+async fn a_page_that_shows_what_is_gone_is_told_to_load_anew_once() {
+    let cluster = Cluster::start().await;
+    let pauses = (Duration::from_millis(1), SHORT);
+    let quick = Pace { watch: watches::Pace { pauses, inventory_after: Duration::ZERO, ..PACE.watch }, ..PACE };
+    let (page, _) = Page::open(&cluster, quick).await;
+    let gone = json!({"type": "ERROR", "object": {"kind": "Status", "code": 410}});
+    let list = |version: u32| {
+        json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": version.to_string()}, "items": []}).to_string()
+    };
+    // The watch; what the page had; the list anew; the watch from there.
+    cluster.state().watches = vec![vec![format!("{gone}\n")], vec![list(8)], vec![list(9)], vec![event("a", 10)]];
+    let mut watch = page.watch().await;
+    shows(next(&mut watch).await, "a");
+    let reload = async |method: Method| {
+        let request = Request::builder().method(method).uri("/api/v1/nodes").body(empty()).unwrap();
+        page.send(request).await.unwrap().headers().get(RELOAD).cloned()
+    };
+    assert_eq!(reload(Method::DELETE).await, None);
+    assert_eq!(reload(Method::GET).await.unwrap(), "reload");
+    assert_eq!(reload(Method::GET).await, None);
 }
 
 #[tokio::test]

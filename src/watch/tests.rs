@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::unfold;
 use http::StatusCode;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -17,7 +18,9 @@ use crate::error::Error;
 const PACE: Pace = Pace {
     pauses: (Duration::from_millis(1), Duration::from_millis(5)),
     inventory_after: Duration::from_millis(2),
+    start: Duration::from_secs(20),
     patience: Duration::from_secs(20),
+    refusals: DEADLINE,
     lifetime: Duration::from_secs(60),
 };
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -50,6 +53,8 @@ enum Fault {
     Fine,
     Status(u16),
     Unreachable,
+    /// No answer ever.
+    Silence,
 }
 
 impl Server {
@@ -153,20 +158,30 @@ impl Server {
         .unwrap();
     }
 
-    fn answer(&self, ask: &Ask) -> Result<Response<TestBody>> {
+    /// `None`: it keeps silent.
+    fn answer(&self, ask: &Ask) -> Option<Result<Response<TestBody>>> {
         let mut state = self.state();
         state.asked.push(ask.clone());
         match state.faults.pop_front() {
-            Some(Fault::Unreachable) => return Err(Error::unreachable("no way")),
-            Some(Fault::Status(status)) => return Ok(answered(status, "{}")),
+            Some(Fault::Unreachable) => return Some(Err(Error::unreachable("no way"))),
+            Some(Fault::Status(status)) => return Some(Ok(answered(status, "{}"))),
+            Some(Fault::Silence) => return None,
             Some(Fault::Fine) | None => {}
         }
-        Ok(if ask.endless { state.watch(ask) } else { state.list(ask) })
+        Some(Ok(if ask.endless { state.watch(ask) } else { state.list(ask) }))
     }
 
-    fn send(&self) -> impl Fn(Ask) -> std::future::Ready<Result<Response<TestBody>>> + Send + Sync + 'static {
+    fn send(&self) -> impl Fn(Ask) -> BoxFuture<'static, Result<Response<TestBody>>> + Send + Sync + 'static {
         let server = self.clone();
-        move |ask| std::future::ready(server.answer(&ask))
+        move |ask| {
+            let answer = server.answer(&ask);
+            Box::pin(async move {
+                match answer {
+                    Some(answer) => answer,
+                    None => std::future::pending().await,
+                }
+            })
+        }
     }
 
     fn revision(&self) -> u64 {
@@ -249,12 +264,23 @@ fn parameter(ask: &Ask, wanted: &str) -> Option<String> {
 
 /// A page, as newer Headlamps do it: an event that is not above the last version is ignored.
 struct Page {
-    /// Every event must fit what it has: nothing is added, changed or deleted in vain.
+    /// Every event must fit what it has, unless it is stale: nothing is added, changed or deleted in vain.
     strict: bool,
     version: u64,
     objects: BTreeMap<String, Value>,
     told: Vec<Value>,
     events: mpsc::Receiver<String>,
+    /// It has to be loaded anew.
+    stale: Arc<AtomicBool>,
+}
+
+/// Runs a watch; the events for its page, and whether that is stale.
+fn run(watch: Watch, server: &Server) -> (mpsc::Receiver<String>, Arc<AtomicBool>) {
+    let (sender, events) = mpsc::channel(2);
+    let (send, stale) = (server.send(), Arc::<AtomicBool>::default());
+    let told = stale.clone();
+    tokio::spawn(async move { watch.run(&send, &sender, &Notify::new(), &told).await });
+    (events, stale)
 }
 
 impl Page {
@@ -270,11 +296,10 @@ impl Page {
     /// Watches from nothing.
     async fn watching(server: &Server, query: &str) -> Self {
         let request = WatchRequest::of("/api/v1/pods", query).unwrap();
-        let send = server.send();
-        let Start::Running(watch) = request.start(&send, PACE, Random::system()).await else { panic!("refused") };
-        let (sender, events) = mpsc::channel(2);
-        tokio::spawn(async move { watch.run(&send, &sender, &Notify::new()).await });
-        Self { strict: false, version: 0, objects: BTreeMap::new(), told: Vec::new(), events }
+        let started = request.start(&server.send(), PACE, Random::system()).await;
+        let Start::Running(watch) = started else { panic!("refused") };
+        let (events, stale) = run(*watch, server);
+        Self { strict: false, version: 0, objects: BTreeMap::new(), told: Vec::new(), events, stale }
     }
 
     async fn read(&mut self) -> Option<Value> {
@@ -292,7 +317,8 @@ impl Page {
             "DELETED" => self.objects.remove(&uid(object)),
             _ => None,
         };
-        assert!(!self.strict || had.is_some() == (kind != "ADDED"), "{event} though the page had {had:?}");
+        let strict = self.strict && !self.stale.load(Ordering::SeqCst);
+        assert!(!strict || had.is_some() == (kind != "ADDED"), "{event} though the page had {had:?}");
         self.version = version.unwrap_or(self.version);
         Some(event)
     }
@@ -536,18 +562,77 @@ async fn a_watch_that_cannot_begin_yet_begins_later() {
 }
 
 #[tokio::test]
-async fn a_version_that_was_too_old_from_the_start_is_told_as_the_server_tells_it() {
-    let server = Server::with(&["a", "b"]);
-    server.compact();
-    let mut page = Page::watching(&server, "watch=1&resourceVersion=1").await;
-    assert_eq!(page.events.recv().await.unwrap(), GONE);
-    assert!(page.events.recv().await.is_none());
+async fn a_page_of_whose_beginning_nobody_knows_is_live_and_has_to_be_loaded_anew() {
+    for refuses_exact in [false, true] {
+        let server = Server::with(&["a", "b"]);
+        server.delete("a");
+        server.compact();
+        server.state().refuses_exact = refuses_exact;
+        let mut page = Page::watching(&server, "watch=1&resourceVersion=2").await;
+        server.put("c", "x");
+        page.read_to("c").await;
+        assert!(page.stale.load(Ordering::SeqCst), "it may show `a` for good");
+        server.cut_watches();
+        server.put("d", "x");
+        page.read_to("d").await;
+        assert_eq!(page.story(), ["ADDED c 4", "ADDED d 5"]);
+    }
+}
 
-    server.state().refuses_exact = true;
-    server.fail(&[Fault::Status(410)]);
-    let mut page = Page::watching(&server, "watch=1&resourceVersion=2").await;
-    assert_eq!(page.events.recv().await.unwrap(), r#"{"type":"ERROR","object":{}}"#);
-    assert!(page.events.recv().await.is_none());
+#[tokio::test]
+async fn a_server_that_is_slow_to_answer_holds_up_no_page() {
+    let pace = Pace { start: Duration::from_millis(5), patience: Duration::from_millis(50), ..PACE };
+    for (query, faults) in [
+        ("watch=1&resourceVersion=1", &[Fault::Silence][..]),
+        ("watch=1", &[Fault::Silence]),
+        ("watch=1", &[Fault::Fine, Fault::Silence]),
+    ] {
+        let server = Server::with(&["a"]);
+        server.fail(faults);
+        let request = WatchRequest::of("/api/v1/pods", query).unwrap();
+        let started = timeout(PACE.patience, request.start(&server.send(), pace, Random::system())).await.unwrap();
+        let Start::Running(watch) = started else { panic!("refused") };
+        let (mut events, _) = run(*watch, &server);
+        server.put("b", "x");
+        let mut told = String::new();
+        while !told.contains("\"b\"") {
+            told = timeout(DEADLINE, events.recv()).await.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_was_given_in_hope_and_is_refused_for_good_ends_with_the_refusal() {
+    let start = Duration::from_millis(5);
+    for (query, status) in [("watch=1&resourceVersion=1", 403), ("watch=1", 404)] {
+        let server = Server::with(&["a"]);
+        server.fail(&[Fault::Silence]);
+        server.fail(&[Fault::Status(status); 100]);
+        let request = WatchRequest::of("/api/v1/pods", query).unwrap();
+        let pace = Pace { start, refusals: Duration::from_millis(20), ..PACE };
+        let started = request.start(&server.send(), pace, Random::system()).await;
+        let Start::Running(watch) = started else { panic!("refused") };
+        let (mut events, _) = run(*watch, &server);
+        let told = timeout(DEADLINE, events.recv()).await.unwrap().unwrap();
+        assert_eq!(told, r#"{"type":"ERROR","object":{}}"#);
+        assert!(timeout(DEADLINE, events.recv()).await.unwrap().is_none());
+        assert!(server.state().asked.len() > 2, "it was tried again");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_everything_at_first_is_no_refusal() {
+    let server = Server::with(&["a"]);
+    server.fail(&[Fault::Unreachable]);
+    server.fail(&[Fault::Status(403); 8]);
+    let mut page = Page::watching(&server, "watch=1&resourceVersion=1").await;
+    server.put("b", "x");
+    page.read_to("b").await;
+    // Nor is one that is started anew behind a page.
+    server.fail(&[Fault::Unreachable, Fault::Status(403), Fault::Status(404)]);
+    server.cut_watches();
+    server.put("c", "x");
+    page.read_to("c").await;
 }
 
 #[tokio::test]
@@ -639,7 +724,7 @@ async fn a_page_that_left_ends_its_watch() {
     let send = server.send();
     let Start::Running(watch) = request.start(&send, PACE, Random::system()).await else { panic!() };
     let (sender, events) = mpsc::channel(1);
-    let running = tokio::spawn(async move { watch.run(&send, &sender, &Notify::new()).await });
+    let running = tokio::spawn(async move { watch.run(&send, &sender, &Notify::new(), &AtomicBool::default()).await });
     drop(events);
     server.put("b", "x");
     timeout(DEADLINE, running).await.unwrap().unwrap();
@@ -652,12 +737,10 @@ async fn a_connection_that_died_without_a_sign_is_left() {
     let server = Server::with(&["a"]);
     let pace = Pace { lifetime: Duration::from_millis(5), patience: Duration::from_millis(50), ..PACE };
     let request = WatchRequest::of("/api/v1/pods", "watch=1&resourceVersion=1").unwrap();
-    let send = server.send();
-    let Start::Running(watch) = request.start(&send, pace, Random::system()).await else { panic!() };
-    let (sender, mut events) = mpsc::channel(1);
+    let Start::Running(watch) = request.start(&server.send(), pace, Random::system()).await else { panic!() };
     // The server holds the connection open and says nothing on it.
     let _silent = std::mem::take(&mut server.state().streams);
-    tokio::spawn(async move { watch.run(&send, &sender, &Notify::new()).await });
+    let (mut events, _) = run(*watch, &server);
     server.put("b", "x");
     assert!(timeout(DEADLINE, events.recv()).await.unwrap().unwrap().contains("\"b\""));
 }
@@ -673,7 +756,7 @@ async fn a_watch_that_is_woken_does_not_wait_any_longer() {
     let (sender, mut events) = mpsc::channel(1);
     let wake = Arc::new(Notify::new());
     let woken = wake.clone();
-    tokio::spawn(async move { watch.run(&send, &sender, &woken).await });
+    tokio::spawn(async move { watch.run(&send, &sender, &woken, &AtomicBool::default()).await });
     server.put("b", "x");
     assert!(timeout(Duration::from_millis(50), events.recv()).await.is_err(), "it waits");
     wake.notify_one();
@@ -687,22 +770,32 @@ fn a_list_that_is_newer_than_the_page_does_not_pass_for_what_it_has() {
             Metadata { name: Some(name.to_owned()), resource_version: Some(version.to_owned()), ..Metadata::default() };
         (name.to_owned(), Known::of(&metadata, None))
     };
-    for (exact, expected) in [(false, vec!["changed 8", "old 3"]), (true, vec!["changed 8", "new 9", "old 3"])] {
+    let request = WatchRequest::of("/api/v1/pods", "watch=1&resourceVersion=7").unwrap();
+    let mut watch = Watch::new(request, PACE, Random::system());
+    let event = |kind: &str, name: &str| {
+        format!(r#"{{"type":"{kind}","object":{{"metadata":{{"uid":"{name}","resourceVersion":"8"}}}}}}"#)
+    };
+    for (kind, name) in [("MODIFIED", "changed"), ("DELETED", "deleted")] {
+        assert!(watch.take(event(kind, name)).is_ok_and(|line| line.is_some()));
+    }
+    let objects = [known("old", "3"), known("new", "9"), known("changed", "2"), known("deleted", "1")].into();
+    watch.adopt(Inventory { objects, version: "10".into() });
+    let mut told: Vec<_> =
+        watch.objects.iter().map(|(name, known)| format!("{name} {}", known.resource_version)).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["changed 8", "old 3"]);
+    assert!(watch.complete && watch.deleted.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_newer_list_lacks_the_page_may_still_have() {
+    let mut nobody = pin!(std::future::pending());
+    for (listed, seen, certain) in [("7", "7", true), ("10", "9", false), ("10", "10", true), ("10", "11", true)] {
         let request = WatchRequest::of("/api/v1/pods", "watch=1&resourceVersion=7").unwrap();
         let mut watch = Watch::new(request, PACE, Random::system());
-        let event = |kind: &str, name: &str| {
-            format!(r#"{{"type":"{kind}","object":{{"metadata":{{"uid":"{name}","resourceVersion":"8"}}}}}}"#)
-        };
-        for (kind, name) in [("MODIFIED", "changed"), ("DELETED", "deleted")] {
-            assert!(watch.take(event(kind, name)).is_ok_and(|line| line.is_some()));
-        }
-        let objects = [known("old", "3"), known("new", "9"), known("changed", "2"), known("deleted", "1")].into();
-        watch.adopt(Inventory { objects, exact });
-        let mut told: Vec<_> =
-            watch.objects.iter().map(|(name, known)| format!("{name} {}", known.resource_version)).collect();
-        told.sort_unstable();
-        assert_eq!(told, expected);
-        assert!(watch.complete && watch.deleted.is_empty());
+        watch.adopt(Inventory { objects: Objects::new(), version: listed.into() });
+        watch.version = seen.into();
+        assert_eq!(watch.recall(nobody.as_mut()).await, certain, "{listed} {seen}");
     }
 }
 
@@ -799,8 +892,6 @@ async fn live_through(before: Vec<u8>, steps: Vec<Step>, listed: bool) {
     let mut page = if listed { Page::open(&server, "watch=1").await } else { Page::watching(&server, "watch=1").await };
     page.strict = true;
     for step in steps {
-        // What a server forgets is minutes old; by then the page's own version was listed.
-        let remembered = server.state().exact_listed || !listed;
         match step {
             Step::Put(name) => server.put(&name.to_string(), &format!("at {}", server.revision())),
             Step::Delete(name) => server.delete(&name.to_string()),
@@ -812,19 +903,22 @@ async fn live_through(before: Vec<u8>, steps: Vec<Step>, listed: bool) {
                 server.push(r#"{"type":"ADDED","object":{"metadata":{"uid":"half"#);
                 server.end_watches();
             }
-            Step::Compact if remembered => server.compact(),
-            Step::Gone if remembered => server.gone_in_stream(),
-            Step::Compact | Step::Gone => {}
-            Step::Fail(mut faults) => {
-                faults.retain(|fault| remembered || !matches!(fault, Fault::Status(410)));
-                server.fail(&faults);
-            }
+            Step::Compact => server.compact(),
+            Step::Gone => server.gone_in_stream(),
+            Step::Fail(faults) => server.fail(&faults),
             Step::Wait => sleep(Duration::from_millis(3)).await,
             Step::Read => while let Ok(Some(_)) = timeout(Duration::from_millis(1), page.read()).await {},
         }
     }
     server.put("last", "x");
     page.read_to("last").await;
+    // What a server forgets is minutes old; by then the page's own version was listed.
+    if page.stale.load(Ordering::SeqCst) {
+        assert!(listed && !server.state().exact_listed);
+        page = Page::open(&server, "watch=1").await;
+        server.put("last", "y");
+        page.read_to("last").await;
+    }
     page.assert_shows(&server);
 }
 

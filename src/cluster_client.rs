@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
 use crate::api_connection::{ApiConnection, Credential, empty, full};
@@ -37,7 +37,7 @@ struct Shared {
     impersonation: Impersonation,
     /// The context's namespace.
     namespace: String,
-    /// For one question of our own.
+    /// For one question of our own: `--request-timeout`.
     time_limit: Option<Duration>,
     person: Mutex<Option<Person>>,
     who: Mutex<Option<WhoAmI>>,
@@ -94,7 +94,7 @@ const REFUSALS_PASS: Duration = Duration::from_secs(20);
 const AWAY: Duration = Duration::from_secs(1);
 
 impl ClusterClient {
-    /// Nothing is asked yet. `time_limit` is for the questions that go through [`Self::kube`].
+    /// Nothing is asked yet. `time_limit` is for each question of our own; the page's take as long as they do.
     pub(crate) fn new(
         target: &Target,
         surroundings: Surroundings,
@@ -159,7 +159,7 @@ impl ClusterClient {
     pub(crate) async fn review(&self) -> Result<Review> {
         let shared = &*self.0;
         let mut credential = shared.credentials.current().await.map_err(|error| self.failed(error))?;
-        let mut review = self_subject_review(&shared.api, &credential, &shared.impersonation).await?;
+        let mut review = self.who_is(&credential, &shared.impersonation).await?;
         if let Review::Refused(error) = review {
             credential = match shared.credentials.renewed(&credential).await {
                 Ok(renewed) => renewed,
@@ -167,7 +167,7 @@ impl ClusterClient {
                 Err(failed) if failed.kind() == Kind::Other => return Ok(Review::Refused(error)),
                 Err(failed) => return Err(failed),
             };
-            review = self_subject_review(&shared.api, &credential, &shared.impersonation).await?;
+            review = self.who_is(&credential, &shared.impersonation).await?;
         }
         let who = match &review {
             Review::Known(who) => Some(who.clone()),
@@ -204,8 +204,7 @@ impl ClusterClient {
     pub(crate) async fn sign_in(&self, tab: Option<Tab>) -> Result<()> {
         let credential = self.0.credentials.sign_in(tab).await?;
         let credential = self.of_same_person(credential).await?;
-        let Shared { api, impersonation, .. } = &*self.0;
-        if let Review::Refused(error) = Box::pin(self_subject_review(api, &credential, impersonation)).await? {
+        if let Review::Refused(error) = self.who_is(&credential, &self.0.impersonation).await? {
             return Err(error);
         }
         self.accepted();
@@ -341,18 +340,30 @@ impl ClusterClient {
 
     /// Whether the cluster lets the credential in, so that a 401 was somebody else's.
     async fn is_accepted(&self, credential: &Credential) -> bool {
-        let Shared { api, impersonation, .. } = &*self.0;
-        let review = Box::pin(self_subject_review(api, credential, impersonation)).await;
+        let review = self.who_is(credential, &self.0.impersonation).await;
         matches!(review, Ok(Review::Known(_) | Review::Accepted(_)))
     }
 
     /// Whom the cluster takes the credential itself for; `None` where it does not say.
     async fn name_of(&self, credential: &Credential) -> Result<Option<(String, Option<String>)>> {
-        match Box::pin(self_subject_review(&self.0.api, credential, &Impersonation::default())).await? {
+        match self.who_is(credential, &Impersonation::default()).await? {
             Review::Known(who) => Ok(Some((who.username, who.uid))),
             Review::Accepted(_) => Ok(None),
             Review::Refused(error) => Err(self.failed(error)),
         }
+    }
+
+    async fn who_is(&self, credential: &Credential, impersonation: &Impersonation) -> Result<Review> {
+        self.in_time(Box::pin(self_subject_review(&self.0.api, credential, impersonation))).await
+    }
+
+    /// A question of our own, which takes no longer than the user allows.
+    async fn in_time<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(limit) = self.0.time_limit else { return question.await };
+        timeout(limit, question).await.unwrap_or_else(|_| {
+            Err(Error::unreachable(format!("the cluster `{}` did not answer", self.server()))
+                .cause(format!("no answer within {limit:?} (`--request-timeout`)")))
+        })
     }
 
     fn accepted(&self) {
@@ -436,16 +447,8 @@ impl Service<Request<kube::client::Body>> for KubeService {
             let line = line(&head.method, &head.uri, &head.headers);
             let bytes = body.collect().await?.to_bytes();
             let payload = if bytes.is_empty() { Payload::None } else { Payload::Whole(bytes) };
-            let answer = client.send(line, Request::from_parts(head, ()), payload);
-            match client.0.time_limit.filter(|_| line != Line::Stream) {
-                None => Ok(answer.await?),
-                Some(limit) => match tokio::time::timeout(limit, Box::pin(answer)).await {
-                    Ok(answer) => Ok(answer?),
-                    Err(_) => Err(Error::unreachable(format!("the cluster `{}` did not answer", client.server()))
-                        .cause(format!("no answer within {} s (`--request-timeout`)", limit.as_secs()))
-                        .into()),
-                },
-            }
+            let answer = Box::pin(client.send(line, Request::from_parts(head, ()), payload));
+            Ok(if line == Line::Stream { answer.await? } else { client.in_time(answer).await? })
         })
     }
 }

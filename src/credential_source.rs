@@ -26,7 +26,6 @@ use crate::terminal;
 use crate::tls::ClientIdentity;
 use crate::ui::{StepAside, Ui};
 
-/// Called before another program, or a question of ours, gets the terminal; what it returns is dropped
 /// Why a credential is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use super::block_on;
 use crate::api_server::Review;
@@ -90,9 +90,9 @@ pub(crate) struct Arguments {
     /// How long until the page must be there, in seconds or as 90s, 5m; a sign-in has a time of its own
     #[arg(long, value_name = "TIME", default_value = "60s")]
     timeout: String,
-    /// Tell more: each request
-    #[arg(short, long, action = ArgAction::Count)]
-    verbose: u8,
+    /// Tell more: each request; never a secret
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "1", value_name = "LEVEL")]
+    verbose: Option<u8>,
 }
 
 /// Who signs in to the cluster.
@@ -105,7 +105,7 @@ enum Who {
 }
 
 pub(crate) fn run(arguments: &Arguments, ui: Ui, environment: &Environment, clock: Clock) -> Result<()> {
-    let ui = ui.at(arguments.verbose);
+    let ui = ui.at(arguments.verbose.unwrap_or_default());
     arguments.check()?;
     let flags = &arguments.cluster;
     let kubeconfig = kubeconfig::load(flags.kubeconfig.kubeconfig.as_deref(), environment)?;

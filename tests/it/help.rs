@@ -51,8 +51,8 @@ fn the_help_of_open() {
               
               [default: 60s]
 
-      -v, --verbose...
-              Tell more: each request
+      -v, --verbose[=<LEVEL>]
+              Tell more: each request; never a secret
 
       -h, --help
               Print help (see a summary with '-h')

@@ -366,7 +366,9 @@ fn over(end: End) -> Error {
 
 fn late(open: &Open<'_>) -> Error {
     Error::unreachable("Headlamp's page was not there in time")
-        .cause(format!("waited for {} s (`--timeout`)", open.limit.as_secs()))
+        .cause(format!("waited for {:?} (`--timeout`)", open.limit))
+        .hint("is its pod well? `kubectl logs` and `kubectl describe pod` of it say more")
+        .hint("`--timeout 5m` waits longer")
 }
 
 /// For the browser to get the page that says so.

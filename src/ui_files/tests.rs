@@ -214,7 +214,8 @@ async fn the_cache_stands_in_for_a_pod_that_stalls_or_is_away_until_it_is_back()
         let files = setting.files();
         let before = Instant::now();
         files.prefetch().await.unwrap();
-        assert!(before.elapsed() < Duration::from_secs(4), "{mood:?}");
+        // Not for as long as a pod may take that nothing stands in for.
+        assert!(before.elapsed() < QUICK.http.head, "{mood:?}");
         assert!(matches!(*files.situation().borrow(), Situation::FromCache(_)), "{mood:?}");
         assert!(get(&files, "/c/main/pods").await.2.starts_with(b"<!DOCTYPE html>"));
         assert_eq!(get(&files, SCRIPT).await.2, "script");

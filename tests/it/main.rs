@@ -37,7 +37,15 @@ mod open;
 #[cfg(unix)]
 mod open_attacks;
 #[cfg(unix)]
+mod open_cluster;
+#[cfg(unix)]
+mod open_credentials;
+#[cfg(unix)]
 mod open_desk;
+#[cfg(unix)]
+mod open_flags;
+#[cfg(unix)]
+mod open_headlamp;
 #[cfg(unix)]
 mod open_in_chromium;
 #[cfg(unix)]

@@ -19,6 +19,7 @@ use crate::BINARY;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const PODS: &str = "/clusters/main/api/v1/namespaces/default/pods";
+pub(crate) const UPSTREAM_PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// A cluster with Headlamp, and somebody with a kubeconfig for it.
 pub(crate) struct Desk {

@@ -69,6 +69,8 @@ pub struct ClusterBehaviour {
 pub struct ClusterOptions {
     /// It offers no HTTP/2.
     pub http1_only: bool,
+    /// What comes before every path, as behind Rancher: `/k8s/clusters/c-1`; empty: nothing.
+    pub path: &'static str,
 }
 
 /// An API server that listens until it is dropped.
@@ -115,6 +117,8 @@ pub(crate) struct Shared {
     watches: AtomicUsize,
     orders: broadcast::Sender<Order>,
     panics: Panics,
+    /// What comes before every path.
+    path: &'static str,
 }
 
 impl Shared {
@@ -170,6 +174,7 @@ impl Cluster {
             watches: AtomicUsize::new(0),
             orders: broadcast::Sender::new(64),
             panics: runner.panics(),
+            path: options.path,
         });
         let cluster = Self { shared, authority, tls, address, acceptor: Mutex::new(None), runner };
         cluster.accept(listener);
@@ -191,7 +196,7 @@ impl Cluster {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("https://{}", self.address)
+        format!("https://{}{}", self.address, self.shared.path)
     }
 
     /// The certificate of its authority.

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, header};
+use hyper::{Request, Uri, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-use super::answer::Answered;
+use super::answer::{self, Answered};
 use super::{Asked, Shared, api};
 use crate::server::{self, lock};
 use crate::wire::{State, Wire, WireControl};
@@ -163,6 +163,7 @@ async fn answer(request: Request<Incoming>, connection: Arc<Connection>, shared:
 }
 
 async fn answer_or_fail(request: Request<Incoming>, connection: Arc<Connection>, shared: Arc<Shared>) -> Answered {
+    let Some(request) = below(shared.path, request) else { return Ok(answer::no_such_path()) };
     let noted = noted(&request);
     let anonymous = lock(&shared.behaviour).anonymous;
     let asking = shared.access.asking(&noted, connection.certificate.as_deref(), anonymous);
@@ -182,6 +183,15 @@ async fn answer_or_fail(request: Request<Incoming>, connection: Arc<Connection>,
         }
     };
     fault.play(request, &connection, usual).await
+}
+
+/// The request without what comes before every path.
+fn below(path: &str, mut request: Request<Incoming>) -> Option<Request<Incoming>> {
+    let mut parts = request.uri().clone().into_parts();
+    let rest = parts.path_and_query?.as_str().strip_prefix(path)?.parse().ok()?;
+    parts.path_and_query = Some(rest);
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    Some(request)
 }
 
 fn noted(request: &Request<Incoming>) -> server::Request {

@@ -29,14 +29,20 @@ impl Soak<'_> {
             }
         }
         self.until(&format!("{name}: all watches"), || self.cluster.watches() == FOLLOWED + count).await;
-        let among = times(page).await?;
+        let bound = alone.0 * 3 + SLACK;
+        let mut among = times(page).await?;
+        // Something else may keep the machine busy for a while; the watches would every time.
+        for _ in 1..ROUNDS {
+            if among.0 > bound {
+                among = times(page).await?;
+            }
+        }
         let object = format!("of-the-{}", name.replace(' ', "-"));
         self.cluster.put(configmap(QUIET, &object, "seen by all"));
         let seen = join_all(sockets.iter_mut().map(|socket| event_of(socket, &object))).await;
         let mut failures: Vec<String> = seen.into_iter().filter_map(Result::err).collect();
-        let (bound, slow) = (alone.0 * 3 + SLACK, among.0);
-        if slow > bound {
-            failures.push(format!("requests take {slow:.1?} beside them, more than {bound:.1?}"));
+        if among.0 > bound {
+            failures.push(format!("requests take {:.1?} beside them, more than {bound:.1?}", among.0));
         }
         let told = format!(
             "GETs take {:.1?} beside them (99 %: {:.1?}), {:.1?} without (99 %: {:.1?})",
@@ -68,5 +74,7 @@ async fn event_of(socket: &mut PageSocket, name: &str) -> Result<(), String> {
 /// Websockets that are asked for at the same time.
 const AT_ONCE: usize = 25;
 const REQUESTS: usize = 200;
+/// How often that is measured before it counts.
+const ROUNDS: usize = 5;
 /// For a machine that does other things besides.
 const SLACK: Duration = Duration::from_millis(20);

@@ -51,11 +51,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// Who is at the other end; looked up once.
     pub(crate) async fn peer(&self, owners: &Owners) -> Peer {
-        let look_up = async || {
-            let (owners, ours, theirs) = (owners.clone(), self.ours, self.theirs);
-            tokio::task::spawn_blocking(move || owners.peer(ours, theirs)).await.unwrap_or(Peer::Unknown)
-        };
-        *self.peer.get_or_init(look_up).await
+        *self.peer.get_or_init(async || owners.peer(self.ours, self.theirs).await).await
     }
 
     /// It has proved to be the browser's: it outlives strangers' connections.

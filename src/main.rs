@@ -31,7 +31,7 @@
 //! | live updates | `watch` (`watch_difference` `resource_list`), `websocket` |
 //! | the API server | `api_server`, `api_connection` (`dialer` `http2_pool` `tls` `api_proxy` `resolver`) |
 //! | kubeconfigs and other exec plugins | `kubeconfig` (`kubeconfig_user` `kubeconfig_flags`), `exec_plugin` |
-//! | this machine | `browser`, `terminal`, `status_line`, `open_state`, `wake`, `port_holder`, `peer` (`tcp_table`) |
+//! | this machine | `browser`, `terminal`, `status_line`, `open_state`, `wake`, `port_holder`, `peer` (`socket_owner`, `tcp_table`) |
 //! | **what all of them use** | `settings` `options` `kubelogin` `entra` `http` (`http_client` `http_fault` `proxy`) `page` `ui` `clock` `random` `environment` |
 //! | | `loopback` `json_object` `error` `secret` |
 //!
@@ -135,6 +135,8 @@ mod session;
 mod settings;
 mod sign_in;
 mod signing_key;
+#[cfg(target_os = "linux")]
+mod socket_owner;
 mod status_line;
 #[cfg(target_os = "linux")]
 mod tcp_table;

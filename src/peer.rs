@@ -35,15 +35,19 @@ impl Owners {
         Self(users.to_owned())
     }
 
-    /// Whose the other end is of the connection between these addresses, `ours` being this end. Reads
-    /// a table of all connections, so not on a thread that others wait for.
+    /// Whose the other end is of the connection between these addresses, `ours` being this end.
     #[cfg(target_os = "linux")]
-    pub(crate) fn peer(&self, ours: SocketAddr, theirs: SocketAddr) -> Peer {
-        self.in_table(&crate::tcp_table::read(), ours, theirs)
+    pub(crate) async fn peer(&self, ours: SocketAddr, theirs: SocketAddr) -> Peer {
+        if let Some(user) = crate::socket_owner::of(theirs, ours) {
+            return self.of_user(user);
+        }
+        let owners = self.clone();
+        let look_up = move || owners.in_table(&crate::tcp_table::read(), ours, theirs);
+        tokio::task::spawn_blocking(look_up).await.unwrap_or(Peer::Unknown)
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn peer(&self, _: SocketAddr, _: SocketAddr) -> Peer {
+    pub(crate) async fn peer(&self, _: SocketAddr, _: SocketAddr) -> Peer {
         Peer::Unknown
     }
 
@@ -53,13 +57,17 @@ impl Owners {
     fn in_table(&self, table: &str, ours: SocketAddr, theirs: SocketAddr) -> Peer {
         use crate::tcp_table::{ESTABLISHED, sockets};
         if let Some(their) = sockets(table).find(|socket| socket.local == theirs && socket.remote == ours) {
-            let known = their.inode != 0 && self.0.contains(&their.user);
-            return if known { Peer::SameUser } else { Peer::AnotherUser };
+            return if their.inode == 0 { Peer::AnotherUser } else { self.of_user(their.user) };
         }
         match sockets(table).find(|socket| socket.local == ours && socket.remote == theirs) {
             Some(our) if our.state != ESTABLISHED => Peer::AnotherUser,
             _ => Peer::Unknown,
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn of_user(&self, user: u32) -> Peer {
+        if self.0.contains(&user) { Peer::SameUser } else { Peer::AnotherUser }
     }
 }
 
@@ -77,26 +85,26 @@ mod tests {
         (client, listener.accept().unwrap().0)
     }
 
-    fn peer(owners: &Owners, server: &TcpStream) -> Peer {
-        owners.peer(server.local_addr().unwrap(), server.peer_addr().unwrap())
+    async fn peer(owners: &Owners, server: &TcpStream) -> Peer {
+        owners.peer(server.local_addr().unwrap(), server.peer_addr().unwrap()).await
     }
 
-    #[test]
-    fn a_connection_of_this_user_is_told_from_one_of_another() {
+    #[tokio::test]
+    async fn a_connection_of_this_user_is_told_from_one_of_another() {
         let user = rustix::process::geteuid().as_raw();
         for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), (Ipv6Addr::LOCALHOST, 0).into()] {
             let (_client, server) = connection(address);
-            assert_eq!(peer(&Owners::of_this_process(), &server), Peer::SameUser);
-            assert_eq!(peer(&Owners::these(&[user.wrapping_add(1)]), &server), Peer::AnotherUser);
+            assert_eq!(peer(&Owners::of_this_process(), &server).await, Peer::SameUser);
+            assert_eq!(peer(&Owners::these(&[user.wrapping_add(1)]), &server).await, Peer::AnotherUser);
         }
     }
 
-    #[test]
-    fn whoever_has_hung_up_is_nobody_of_ours() {
+    #[tokio::test]
+    async fn whoever_has_hung_up_is_nobody_of_ours() {
         let (client, server) = connection((Ipv4Addr::LOCALHOST, 0));
         drop(client);
         server.peek(&mut [0]).unwrap();
-        assert_eq!(peer(&Owners::of_this_process(), &server), Peer::AnotherUser);
+        assert_eq!(peer(&Owners::of_this_process(), &server).await, Peer::AnotherUser);
     }
 
     #[cfg(target_endian = "little")]

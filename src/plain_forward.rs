@@ -91,8 +91,7 @@ pub(crate) async fn serve(listeners: Vec<TcpListener>, connect: Connect, owners:
 
 async fn is_ours(browser: &TcpStream, owners: Owners) -> bool {
     let (Ok(ours), Ok(theirs)) = (browser.local_addr(), browser.peer_addr()) else { return false };
-    let peer = tokio::task::spawn_blocking(move || owners.peer(ours, theirs)).await;
-    peer.is_ok_and(|peer| peer != Peer::AnotherUser)
+    owners.peer(ours, theirs).await != Peer::AnotherUser
 }
 
 /// Copies both ways. An error before the pod has answered is told to the browser.

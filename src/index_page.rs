@@ -1,10 +1,12 @@
-//! Headlamp's index page: which files it names, and how the one of a build is made to stand at a
-//! base URL.
+//! Headlamp's index page: which files it and its scripts name, and how the one of a build is made to
+//! stand at a base URL.
 
 use std::collections::BTreeSet;
 
-/// More are not fetched ahead.
-const MOST_FILES: usize = 200;
+use crate::ui_file::{Role, role};
+
+/// More are not fetched ahead. Headlamp 0.45 has 375.
+const MOST_FILES: usize = 600;
 
 /// The files that a browser loads as soon as it has read the page: scripts, preloaded modules,
 /// style sheets. The paths are without the base, and in the page's order. A page that is no HTML
@@ -35,6 +37,25 @@ pub(crate) fn named_files(page: &[u8], base: &str) -> Vec<String> {
     }
     files
 }
+
+/// The hashed files that a script names, which lie beside it: what the page loads when it needs it.
+/// Vite writes them as strings, from `./` or from the page's folder.
+pub(crate) fn named_in_script(script: &[u8], path: &str) -> Vec<String> {
+    let script = String::from_utf8_lossy(script);
+    let Some((folder, own_name)) = path.rsplit_once('/') else { return Vec::new() };
+    let is_name = |name: &&str| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)) && *name != own_name
+    };
+    let loaded = |name: &&str| matches!(name.rsplit('.').next(), Some("js" | "css"));
+    let names = script.split(['"', '\'', '`']).filter(|text| text.len() <= LONGEST_NAME);
+    let names = names.map(|text| text.rsplit_once('/').map_or(text, |(_, name)| name)).filter(is_name).filter(loaded);
+    let mut seen = BTreeSet::new();
+    let paths = names.map(|name| format!("{folder}/{name}")).filter(|path| role(path) == Role::Hashed);
+    paths.filter(|path| seen.insert(path.clone())).take(MOST_FILES).collect()
+}
+
+/// Bytes.
+const LONGEST_NAME: usize = 200;
 
 fn after_script(text: &str) -> &str {
     let end = text
@@ -188,6 +209,16 @@ mod tests {
         assert_eq!(at_base(new, "/up"), "__baseUrl__ = '/up/x'; headlampBaseUrl = '/up';");
     }
 
+    #[test]
+    fn what_a_script_loads_later_is_named_once_beside_it() {
+        let script = r#"const m=(i,d=(m.f=["./GraphView-CvmHvvMo.js",'assets/GraphView-Cdd0UtY8.css',"./index-CqULmv_h.js"]))=>i;
+import(`./Details-C5rspVtY.js`);import("./GraphView-CvmHvvMo.js");
+"minikube/manage-minikube.js";"https://other.example/x.js";"./a b-C5rspVtY.js";"photo-C5rspVtY.png";"./..";""#;
+        let expected = ["GraphView-CvmHvvMo.js", "GraphView-Cdd0UtY8.css", "Details-C5rspVtY.js"];
+        let named = named_in_script(script.as_bytes(), "/assets/index-CqULmv_h.js");
+        assert_eq!(named, expected.map(|name| format!("/assets/{name}")));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic_or_name_what_is_no_path(
@@ -198,7 +229,7 @@ mod tests {
             ),
         ) {
             for page in [bytes, words.concat().into_bytes()] {
-                for path in named_files(&page, "/b") {
+                for path in named_files(&page, "/b").into_iter().chain(named_in_script(&page, "/assets/x.js")) {
                     prop_assert!(path.starts_with('/'));
                     prop_assert!(!path.split('/').skip(1).any(|step| matches!(step, "" | "." | "..")));
                     prop_assert!(path.parse::<http::Uri>().is_ok());

@@ -31,8 +31,10 @@ use crate::ui_file;
 /// Opens a byte stream to the pod's port.
 pub(crate) type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<PodStream>> + Send + Sync>;
 
-/// Connections at once.
-pub(crate) const MOST_CONNECTIONS: usize = 6;
+/// Connections at once: a browser's six, and those of what is fetched ahead.
+pub(crate) const MOST_CONNECTIONS: usize = 6 + AHEAD;
+/// Files that nobody has asked for yet, at once: what the browser waits for comes first.
+pub(crate) const AHEAD: usize = 4;
 
 /// How long what may take.
 #[derive(Clone, Copy)]

@@ -84,6 +84,11 @@ impl UiCache {
         Some(file)
     }
 
+    /// Whether there is something, whole or not. Blocks.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        fs::symlink_metadata(self.place(path)).is_ok()
+    }
+
     /// Replaces the file, and makes room. Blocks.
     pub(crate) fn write(&self, path: &str, file: &UiFile) {
         if file.body.len() > ui_file::LARGEST || self.keep(path, file).is_none() {

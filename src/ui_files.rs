@@ -7,15 +7,16 @@
 //!
 //! What several ask for at once is fetched once, and a fetch that nobody waits for any more goes on:
 //! the next one finds it in the cache. An index page is kept on disk only once all that it names
-//! is, so that the page from the cache is always a whole one.
+//! is, so that the page from the cache is always a whole one. What its scripts load later is fetched
+//! ahead too, a few at a time: an open page lives on when the pod is gone, or is another build's.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
+use futures_util::{FutureExt, StreamExt, stream};
 use http::{HeaderMap, Response, StatusCode, header};
 use hyper::body::Bytes;
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::headlamp_config;
 use crate::http2_pool::Body;
 use crate::index_page;
-use crate::pod_http::{self, Connect, MOST_CONNECTIONS, PodAnswer, PodHttp};
+use crate::pod_http::{self, AHEAD, Connect, MOST_CONNECTIONS, PodAnswer, PodHttp};
 use crate::ui_cache::UiCache;
 use crate::ui_file::{self, Encoding, Role, UiFile, navigates, role};
 use crate::ui_folder::UiFolder;
@@ -351,14 +352,43 @@ impl PodFiles {
 
     /// Keeps a new index page, once all that it names is kept.
     fn follow(self: &Arc<Self>, page: Arc<UiFile>) {
+        if self.page_on_disk().as_ref() == Some(&page.digest) {
+            return;
+        }
         let this = self.clone();
         tokio::spawn(async move {
-            let same = this.page_on_disk().as_ref() == Some(&page.digest);
-            if !same && this.get_named(&page).await {
-                this.write(PAGE, &page);
-                *this.page_on_disk() = Some(page.digest.clone());
-            }
+            let named = async {
+                if this.get_named(&page).await {
+                    this.write(PAGE, &page);
+                    *this.page_on_disk() = Some(page.digest.clone());
+                }
+            };
+            tokio::join!(named, this.get_later(&page));
         });
+    }
+
+    /// What the page's scripts load when they need it.
+    async fn get_later(self: &Arc<Self>, page: &UiFile) {
+        let Ok(page) = page.plain() else { return };
+        let scripts = index_page::named_files(&page, &self.base).into_iter().filter(|path| path.ends_with(".js"));
+        let later = stream::iter(scripts).then(|script| self.named_in(script)).flat_map(stream::iter);
+        later.for_each_concurrent(AHEAD, async |path| drop(self.get(&path).await)).await;
+    }
+
+    /// What this script names and nobody has kept.
+    async fn named_in(self: &Arc<Self>, script: String) -> Vec<String> {
+        let Ok(file) = self.get(&script).await else { return Vec::new() };
+        let this = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let Ok(plain) = file.plain() else { return Vec::new() };
+            let mut paths = index_page::named_in_script(&plain, &script);
+            paths.retain(|path| {
+                let on_disk = || this.cache.as_ref().is_some_and(|cache| cache.has(&this.key(path)));
+                this.memory().get(path).is_none() && !on_disk()
+            });
+            paths
+        });
+        reading.await.unwrap_or_default()
     }
 
     /// What memory or disk has, however old.

@@ -47,6 +47,8 @@ pub(crate) struct Pod {
     pub(crate) mood: Mutex<Mood>,
     /// Requests wait while it is true.
     pub(crate) held: watch::Sender<bool>,
+    /// Of these paths alone.
+    pub(crate) held_below: Mutex<String>,
     pub(crate) files: Mutex<HashMap<String, File>>,
     pub(crate) requests: Mutex<Vec<(String, HeaderMap)>>,
     pub(crate) connections: AtomicUsize,
@@ -75,6 +77,7 @@ impl Pod {
             base: base.to_owned(),
             mood: Mutex::new(Mood::Answer),
             held: watch::Sender::new(false),
+            held_below: Mutex::default(),
             files: Mutex::default(),
             requests: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -172,8 +175,10 @@ impl Pod {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> io::Result<Response<Body>> {
         let path = request.uri().path().to_owned();
         self.requests.lock().unwrap().push((path.clone(), request.headers().clone()));
-        let mut held = self.held.subscribe();
-        held.wait_for(|held| !held).await.unwrap();
+        if path.starts_with(&*self.held_below.lock().unwrap()) {
+            let mut held = self.held.subscribe();
+            held.wait_for(|held| !held).await.unwrap();
+        }
         let mood = *self.mood.lock().unwrap();
         match mood {
             Mood::Answer | Mood::StallWithin => {}

@@ -102,6 +102,60 @@ async fn what_the_page_needs_is_fetched_once_over_few_connections_before_anyone_
 }
 
 #[tokio::test]
+async fn what_the_scripts_load_later_is_fetched_ahead_a_few_at_a_time_and_once() {
+    let setting = Setting::new().await;
+    let names: Vec<String> = (0..20).map(|number| format!("Later-CqULmv{number:02}.js")).collect();
+    let gone = "Gone-CqULmv_h.js".to_owned();
+    let script = names.iter().chain([&gone]).map(|name| format!("import('./{name}');")).collect::<String>();
+    setting.pod.put(SCRIPT, "text/javascript", &script);
+    let paths: Vec<String> = names.iter().map(|name| format!("/assets/{name}")).collect();
+    for path in &paths {
+        setting.pod.put(path, "text/javascript", path);
+    }
+    let wanted: Vec<&str> = paths.iter().map(String::as_str).collect();
+    setting.files().prefetch().await.unwrap();
+    setting.on_disk(&wanted).await;
+    setting.on_disk(&["/"]).await;
+
+    let next = setting.files();
+    next.prefetch().await.unwrap();
+    until("the missing one is asked for again", || setting.pod.asked("/assets/Gone-CqULmv_h.js") == 2).await;
+    setting.pod.set(Mood::Stall);
+    setting.pod.cut.send_replace(());
+    for path in &paths {
+        assert_eq!(get(&next, path).await.2, path.as_bytes());
+        assert_eq!(setting.pod.asked(path), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_fetched_ahead_leaves_the_browser_its_connections() {
+    let setting = Setting::new().await;
+    let script = (0..20).map(|number| format!("import('./Later-CqULmv{number:02}.js');")).collect::<String>();
+    setting.pod.put(SCRIPT, "text/javascript", &script);
+    *setting.pod.held_below.lock().unwrap() = "/assets/Later-".to_owned();
+    setting.pod.held.send_replace(true);
+    let files = setting.files();
+    files.prefetch().await.unwrap();
+    let later = || {
+        let requests = setting.pod.requests.lock().unwrap();
+        requests.iter().filter(|(path, _)| path.starts_with("/assets/Later-")).count()
+    };
+    until("some are asked for", || later() == AHEAD).await;
+    let browsers: Vec<String> = (0..6).map(|number| format!("/assets/Now-CqULmv{number:02}.js")).collect();
+    for path in &browsers {
+        setting.pod.put(path, "text/javascript", path);
+    }
+    for (path, (status, _, body)) in browsers.iter().zip(join_all(browsers.iter().map(|path| get(&files, path))).await)
+    {
+        assert_eq!((status, &*body), (StatusCode::OK, path.as_bytes()));
+    }
+    assert_eq!(later(), AHEAD);
+    setting.pod.held.send_replace(false);
+    until("the others are asked for", || later() == 20).await;
+}
+
+#[tokio::test]
 async fn what_several_ask_for_at_once_is_fetched_once() {
     let setting = Setting::new().await;
     setting.pod.held.send_replace(true);

@@ -370,7 +370,8 @@ impl PodFiles {
     /// What the page's scripts load when they need it.
     async fn get_later(self: &Arc<Self>, page: &UiFile) {
         let Ok(page) = page.plain() else { return };
-        let scripts = index_page::named_files(&page, &self.base).into_iter().filter(|path| path.ends_with(".js"));
+        let is_script = |path: &String| ui_file::type_of(path).is_some_and(|named| named.contains("javascript"));
+        let scripts = index_page::named_files(&page, &self.base).into_iter().filter(is_script);
         let later = stream::iter(scripts).then(|script| self.named_in(script)).flat_map(stream::iter);
         later.for_each_concurrent(AHEAD, async |path| drop(self.get(&path).await)).await;
     }

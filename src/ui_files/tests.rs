@@ -106,7 +106,7 @@ async fn what_the_scripts_load_later_is_fetched_ahead_a_few_at_a_time_and_once()
     let setting = Setting::new().await;
     let names: Vec<String> = (0..20).map(|number| format!("Later-CqULmv{number:02}.js")).collect();
     let gone = "Gone-CqULmv_h.js".to_owned();
-    let script = names.iter().chain([&gone]).map(|name| format!("import('./{name}');")).collect::<String>();
+    let script = names.iter().chain([&gone]).map(|name| format!("import('./{name}');")).collect::<Vec<_>>().concat();
     setting.pod.put(SCRIPT, "text/javascript", &script);
     let paths: Vec<String> = names.iter().map(|name| format!("/assets/{name}")).collect();
     for path in &paths {
@@ -131,7 +131,7 @@ async fn what_the_scripts_load_later_is_fetched_ahead_a_few_at_a_time_and_once()
 #[tokio::test]
 async fn what_is_fetched_ahead_leaves_the_browser_its_connections() {
     let setting = Setting::new().await;
-    let script = (0..20).map(|number| format!("import('./Later-CqULmv{number:02}.js');")).collect::<String>();
+    let script = (0..20).map(|number| format!("import('./Later-CqULmv{number:02}.js');")).collect::<Vec<_>>().concat();
     setting.pod.put(SCRIPT, "text/javascript", &script);
     *setting.pod.held_below.lock().unwrap() = "/assets/Later-".to_owned();
     setting.pod.held.send_replace(true);

@@ -370,7 +370,7 @@ const UNKNOWN_LIFE: SignedDuration = SignedDuration::from_mins(5);
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use base64::Engine;
@@ -379,7 +379,8 @@ mod tests {
     use crate::environment::Environment;
     use crate::{options, settings};
 
-    fn settings(token_type: &str) -> Settings {
+    /// Somebody's at a provider; nothing is kept.
+    pub(crate) fn settings(token_type: &str) -> Settings {
         let words = [
             "--issuer-url",
             "https://id.example.com",

@@ -1,13 +1,5 @@
 //! Whole programs against each other, in turns, so that what disturbs the machine disturbs all of them.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a program for developers"
-)]
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

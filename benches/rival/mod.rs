@@ -1,13 +1,5 @@
 //! `open` and a rival, both running, and how their times compare.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a program for developers"
-)]
-
 use std::path::PathBuf;
 use std::time::Duration;
 

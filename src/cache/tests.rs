@@ -7,27 +7,39 @@ use proptest::prelude::*;
 use super::*;
 use crate::settings::Subject;
 
+impl Entry {
+    /// An ID token that was obtained now and ends then, and nothing else.
+    pub(crate) fn of(identity: Identity, token: &str, now: Timestamp, expires: Timestamp) -> Self {
+        Self {
+            identity,
+            id_token: Some(Token { value: Secret::new(token), expires, issuer: None, audience: Vec::new() }),
+            access_token: None,
+            refresh_token: None,
+            refresh_expires: None,
+            person: None,
+            signed_in: now,
+            refreshed: now,
+            subject: None,
+        }
+    }
+}
+
 fn entry(scopes: &[&str], token: &str) -> Entry {
     let now = Timestamp::from_second(1_900_000_000).unwrap();
+    let identity = Identity {
+        issuer: "https://id.example.com".to_owned(),
+        client_id: "kubernetes".to_owned(),
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        resources: BTreeSet::new(),
+        auth_params: BTreeMap::new(),
+        login_hint: None,
+        subject: Subject::Person,
+        tls_verified: true,
+    };
     Entry {
-        identity: Identity {
-            issuer: "https://id.example.com".to_owned(),
-            client_id: "kubernetes".to_owned(),
-            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-            resources: BTreeSet::new(),
-            auth_params: BTreeMap::new(),
-            login_hint: None,
-            subject: Subject::Person,
-            tls_verified: true,
-        },
-        id_token: Some(Token { value: Secret::new(token), expires: now, issuer: None, audience: Vec::new() }),
-        access_token: None,
         refresh_token: Some(Secret::new("refresh")),
-        refresh_expires: None,
-        person: None,
-        signed_in: now,
-        refreshed: now,
         subject: Some("jane".to_owned()),
+        ..Entry::of(identity, token, now, now)
     }
 }
 

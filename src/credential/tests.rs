@@ -14,7 +14,7 @@ use url::Url;
 
 use super::*;
 use crate::api_connection::test_server::{Authority, until};
-use crate::cache::{Cache, Entry, Key, Locked, Token};
+use crate::cache::{Cache, Entry, Key, Locked};
 use crate::configured::settings_of_entry;
 use crate::environment::Environment;
 use crate::kubeconfig::{ClusterEntry, ExecUser, Program};
@@ -404,17 +404,7 @@ fn cache(user: &ExecUser, token: &str, seconds: i64) {
     let settings = settings.unwrap_or_else(|error| panic!("{error}"));
     let now = Clock::system().now();
     let expires = now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
-    let entry = Entry {
-        identity: settings.identity.clone(),
-        id_token: Some(Token { value: Secret::new(token), expires, issuer: None, audience: Vec::new() }),
-        access_token: None,
-        refresh_token: None,
-        refresh_expires: None,
-        person: None,
-        signed_in: now,
-        refreshed: now,
-        subject: None,
-    };
+    let entry = Entry::of(settings.identity.clone(), token, now, expires);
     let cache = Cache::at(settings.cache.folder.clone().unwrap());
     cache.write(&Key::of(&settings.identity), &entry).unwrap_or_else(|error| panic!("{error}"));
 }

@@ -257,7 +257,7 @@ async fn what_ails_the_pods_is_said() {
             let error = error(&forward).await;
             assert_eq!(error.kind(), Kind::Unreachable, "{error}");
             let took = begun.elapsed();
-            assert!(took >= CONNECT_LIMIT && took < CONNECT_LIMIT + Duration::from_secs(5), "{took:?}");
+            assert!(took >= CONNECT_LIMIT && took < 3 * CONNECT_LIMIT, "{took:?}");
             if words.iter().any(|words| error.to_string().contains(words)) {
                 return;
             }

@@ -3,24 +3,8 @@
 use super::*;
 use crate::clock::Clock;
 use crate::environment::Environment;
-use crate::secret::Secret;
+use crate::token_source::tests::settings;
 use crate::ui::Ui;
-use crate::{options, settings};
-
-fn settings(token_type: &str) -> Settings {
-    let words = [
-        "--issuer-url",
-        "https://id.example.com",
-        "--client-id",
-        "c",
-        "--token-storage",
-        "none",
-        "--token-type",
-        token_type,
-    ];
-    let options = options::of_arguments(&words.map(Into::into)).unwrap();
-    settings::resolve(&options, &Environment::default()).unwrap()
-}
 
 fn after(time: Timestamp, seconds: i64) -> Timestamp {
     time.checked_add(SignedDuration::from_secs(seconds)).unwrap()
@@ -39,18 +23,8 @@ fn is_shared(wish: Wish, refreshed: i64, expires: i64) -> bool {
         tab: None,
     };
     let now = clock.now();
-    let token = Token { value: Secret::new("t"), expires: after(now, expires), issuer: None, audience: Vec::new() };
-    let entry = Entry {
-        identity: settings.identity.clone(),
-        id_token: Some(token),
-        access_token: None,
-        refresh_token: None,
-        refresh_expires: None,
-        person: None,
-        signed_in: now,
-        refreshed: after(now, refreshed),
-        subject: None,
-    };
+    let entry = Entry::of(settings.identity.clone(), "t", now, after(now, expires));
+    let entry = Entry { refreshed: after(now, refreshed), ..entry };
     shared(session, &entry, wish, now).is_some()
 }
 

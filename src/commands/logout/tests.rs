@@ -72,19 +72,10 @@ impl Home {
     fn keep(&self, client: &str) -> PathBuf {
         let identity = self.identity(client);
         let key = Key::of(&identity);
-        let token =
-            |text: &str| Some(Token { value: Secret::new(text), expires: noon(), issuer: None, audience: Vec::new() });
-        let entry = Entry {
-            identity,
-            id_token: token("the-id-token"),
-            access_token: token("the-access-token"),
-            refresh_token: Some(Secret::new("the-refresh-token")),
-            refresh_expires: None,
-            person: None,
-            signed_in: noon(),
-            refreshed: noon(),
-            subject: None,
-        };
+        let entry = Entry::of(identity, "the-id-token", noon(), noon());
+        let access = entry.id_token.clone().map(|token| Token { value: Secret::new("the-access-token"), ..token });
+        let refresh = Some(Secret::new("the-refresh-token"));
+        let entry = Entry { access_token: access, refresh_token: refresh, ..entry };
         Cache::at(self.cache_folder()).write(&key, &entry).unwrap();
         self.cache_folder().join(format!("{}.json", key.as_str()))
     }

@@ -146,19 +146,7 @@ async fn a_sign_in_that_another_process_ends_meanwhile_counts_and_the_tab_stays(
         tokio::task::yield_now().await;
         let now = Clock::system().now();
         let expires = now.checked_add(SignedDuration::from_hours(1)).unwrap();
-        let token = Token { value: Secret::new("theirs"), expires, issuer: None, audience: Vec::new() };
-        let entry = Entry {
-            identity: scene.settings.identity.clone(),
-            id_token: Some(token),
-            access_token: None,
-            refresh_token: None,
-            refresh_expires: None,
-            person: None,
-            signed_in: now,
-            refreshed: now,
-            subject: None,
-        };
-        cache.write(&key, &entry).unwrap();
+        cache.write(&key, &Entry::of(scene.settings.identity.clone(), "theirs", now, expires)).unwrap();
     };
     let (signed_in, ()) = tokio::join!(scene.sign_in(&tab), another);
     assert_eq!(signed_in.unwrap_or_else(|error| panic!("{error}")).0.value.expose(), "theirs");

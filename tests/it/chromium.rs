@@ -1,8 +1,6 @@
 //! The stand-in's page in a real browser, and what drives the browser: what they do not show, no test
 //! of `open` would see.
 
-use std::time::Duration;
-
 use headlamp_test_support::{Answer, Chromium, Oidc, Site, StandIn, StandInOptions, Version};
 use serde_json::{Value, json};
 
@@ -56,7 +54,7 @@ fn the_page_shows_who_it_is_what_there_is_and_what_failed() {
         sent[0].query,
         [("watch", "1"), ("resourceVersion", "9")].map(|(name, value)| (name.into(), value.into()))
     );
-    page.wait_so_long_for(Duration::from_secs(30), "configs >= 2");
+    page.wait_for("configs >= 2");
     assert_eq!(watches(stand_in.requests()).len(), 3);
     assert!(page.report().sockets.iter().all(|socket| !socket.open));
 }

@@ -164,14 +164,20 @@ fn who_waits_says_for_whom_and_ends_on_ctrl_c_within_a_second() {
     sandbox.play(Play::Ignore);
     let holder = kubectl_s(&sandbox, &provider).spawn();
     sandbox.wait_for_browser(1);
-    let waiter = kubectl_s(&sandbox, &provider).spawn();
-    let told = waiter.wait_for_stderr(&format!("of process {}", holder.id()));
-    assert!(told.contains("waiting for"), "{told}");
-    let interrupted = Instant::now();
-    waiter.interrupt();
-    let output = waiter.wait();
-    assert_eq!(output.code, 130, "{output}");
-    assert!(interrupted.elapsed() < Duration::from_secs(1), "it took {:?}", interrupted.elapsed());
+    // A machine that does much else may be late once; what waits for something is late each time.
+    let took: Vec<Duration> = (0..3)
+        .map(|_| {
+            let waiter = kubectl_s(&sandbox, &provider).spawn();
+            let told = waiter.wait_for_stderr(&format!("of process {}", holder.id()));
+            assert!(told.contains("waiting for"), "{told}");
+            let interrupted = Instant::now();
+            waiter.interrupt();
+            let output = waiter.wait();
+            assert_eq!(output.code, 130, "{output}");
+            interrupted.elapsed()
+        })
+        .collect();
+    assert!(took.iter().any(|took| *took < Duration::from_secs(1)), "it took {took:?}");
     holder.interrupt();
     assert_eq!(holder.wait().code, 130);
     assert_eq!(sandbox.opened().len(), 1);

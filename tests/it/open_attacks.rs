@@ -3,7 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
+use headlamp_test_support::real::part;
 use headlamp_test_support::{Running, wait_until};
 
 use crate::open_desk::{DEADLINE, Desk, PODS, Reply, Tab, address, connect, everything, exchange, interrupted, visit};
@@ -160,6 +163,30 @@ fn who_has_no_cookie_or_another_ports_is_refused() {
     assert_eq!(tab.ask("GET", PODS, &[("Cookie", &planted)], "").status, 200);
     let _ = interrupted(other);
     served.end();
+}
+
+#[test]
+fn another_user_of_the_machine_gets_nothing_whatever_it_knows() {
+    let root = rustix::process::geteuid().is_root();
+    let Some(nobody) = part("another user of this machine", "needs root", root.then_some(65_534)) else { return };
+    let desk = Desk::taken();
+    let mut open = desk.open([]).spawn();
+    let address = address(&mut open);
+    let url = url::Url::parse(&address).unwrap();
+    let by_nobody = |request: &str| {
+        let script = r#"exec 3<>"/dev/tcp/127.0.0.1/$0" && printf %s "$1" >&3 && cat <&3"#;
+        let mut bash = Command::new("/bin/bash");
+        bash.args(["-c", script, &url.port().unwrap().to_string(), request]).current_dir("/").uid(nobody).gid(nobody);
+        String::from_utf8_lossy(&bash.output().unwrap().stdout).into_owned()
+    };
+    let stranger = Tab { port: url.port().unwrap(), cookie: String::new() };
+    let navigation = [("Sec-Fetch-Site", "none"), ("Sec-Fetch-Dest", "document")];
+    let told = by_nobody(&stranger.request("GET", url.path(), &navigation, ""));
+    assert!(told.starts_with("HTTP/1.1 403 ") && told.contains("another user"), "{told}");
+    let tab = Tab::at(&address);
+    let told = by_nobody(&tab.request("GET", SECRETS, &[], ""));
+    assert!(told.starts_with("HTTP/1.1 403 ") && told.contains("another user"), "{told}");
+    Served { desk: &desk, open, tab }.end();
 }
 
 #[test]

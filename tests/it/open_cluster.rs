@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use headlamp_test_support::api_server::SelfSubjectReview;
 use headlamp_test_support::{
     Cluster, ClusterOptions, ConnectProxy, Fault, HeadlampInstall, StandInOptions, wait_until, with_token,
     with_token_file,
@@ -42,6 +43,18 @@ fn a_cluster_that_speaks_http_1_alone_will_do() {
     assert_eq!(event(&mut watch)["object"]["metadata"]["name"], "new");
     let _ = interrupted(open);
     assert!(desk.cluster.requests().iter().all(|asked| !asked.http2));
+}
+
+#[test]
+fn an_older_cluster_is_opened_even_if_it_cannot_say_who_one_is() {
+    for (served, status) in [(SelfSubjectReview::V1beta1, 200), (SelfSubjectReview::Absent, 404)] {
+        let desk = Desk::taken();
+        desk.cluster.set(|behaviour| behaviour.self_subject_review = served);
+        let mut open = desk.open([]).spawn();
+        let tab = Tab::of(&mut open);
+        assert_eq!((tab.get(PODS).status, tab.get("/clusters/main/me").status), (200, status), "{served:?}");
+        let _ = interrupted(open);
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use crate::BINARY;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const PODS: &str = "/clusters/main/api/v1/namespaces/default/pods";
 pub(crate) const UPSTREAM_PODS: &str = "/api/v1/namespaces/default/pods";
 

@@ -1,6 +1,7 @@
 //! Which Headlamp `open` opens, and where its page comes from.
 
 use std::fs;
+use std::net::TcpListener;
 
 use headlamp_test_support::{
     Authority, Cluster, HeadlampInstall, Layout, StandIn, StandInOptions, wait_until, with_token,
@@ -97,6 +98,34 @@ fn who_may_not_list_the_cluster_is_led_to_the_likely_namespaces() {
         assert!(asked.iter().any(|asked| asked.path == path), "{path}");
     }
     let _ = interrupted(open);
+}
+
+#[test]
+fn a_pod_that_is_ready_and_does_not_answer_is_left_for_another() {
+    let desk = Desk::taken();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = desk.cluster.add_headlamp_pod("headlamp", "headlamp", nobody);
+    desk.cluster.edit("pods", "headlamp", &dead, |pod| {
+        pod["metadata"]["creationTimestamp"] = json!("2099-01-01T00:00:00Z");
+    });
+    let mut open = desk.open([]).spawn();
+    let tab = Tab::of(&mut open);
+    assert_eq!((tab.go("/").status, tab.get("/config").status), (200, 200));
+    let tried = desk.cluster.requests_to(&format!("/api/v1/namespaces/headlamp/pods/{dead}/portforward"));
+    assert!(!tried.is_empty(), "the newest is tried first");
+    let _ = interrupted(open);
+}
+
+#[test]
+fn who_may_not_forward_ports_is_told_the_right_that_is_missing() {
+    let desk = Desk::taken();
+    desk.cluster.authorize(|attempt| attempt.subresource != "portforward");
+    let output = desk.open([]).run();
+    let error = error(&output);
+    assert!(error.starts_with("exit 1\nyou may not forward ports to pods in the namespace `headlamp`"), "{error}");
+    assert!(error.contains("--verb=get,create --resource=pods/portforward`"), "{error}");
+    assert!(error.contains("--user=jane`"), "{error}");
+    assert!(desk.headlamp.requests().is_empty());
 }
 
 #[test]

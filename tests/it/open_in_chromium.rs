@@ -58,7 +58,7 @@ struct Opened<'a> {
 impl<'a> Opened<'a> {
     fn by(sandbox: &'a Sandbox, arguments: &[&str]) -> Self {
         let running = sandbox.command(["open", "--no-browser", "-v"]).args(arguments).spawn();
-        wait_until(Duration::from_secs(30), "the start address", || running.stdout().ends_with('\n'));
+        wait_until(Duration::from_secs(60), "the start address", || running.stdout().ends_with('\n'));
         let start = running.stdout().trim().to_owned();
         Self { running, origin: origin(&start), start }
     }
@@ -538,7 +538,7 @@ fn a_real_cluster_is_shown_followed_and_never_told_to_the_pod() {
     let deleted = headlamp.delete_pod();
     in_namespace(&["delete", "configmap", "live"]);
     page.wait_for(&format!("!{}", row("configmaps", "live")));
-    page.wait_so_long_for(Duration::from_secs(60), &format!("!{}", row("pods", &deleted)));
+    page.wait_for(&format!("!{}", row("pods", &deleted)));
     headlamp.wait_until_ready();
     page.reload();
     page.wait_for(LISTED);

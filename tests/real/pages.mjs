@@ -17,7 +17,7 @@ const commands = {
   goto: async ({ page, url }) => visit(await pages[page].page.goto(url, { waitUntil: 'commit' }), pages[page].page),
   reload: async ({ page }) => visit(await pages[page].page.reload({ waitUntil: 'commit' }), pages[page].page),
   close: async ({ page }) => { await pages[page].page.close(); },
-  click: async ({ page, selector }) => { await pages[page].page.click(selector, { timeout: 10_000 }); },
+  click: async ({ page, selector }) => { await pages[page].page.click(selector, { timeout: 60_000 }); },
   sign_in: async ({ page, person }) => signIn(pages[page].page, person),
   offline: async ({ page, offline }) => { await pages[page].page.context().setOffline(offline); },
 

@@ -221,19 +221,17 @@ impl Page<'_> {
     /// Waits until an expression is true; while the page loads, it is not.
     ///
     /// # Panics
-    /// If it is not within half a minute: then the page's text and its console are told.
+    /// If it is not within a minute and a half, which is long even for a machine that does much
+    /// else: then the page's text, its console and what its script has seen are told.
     pub fn wait_for(&self, script: &str) {
-        self.wait_so_long_for(Duration::from_secs(30), script);
-    }
-
-    /// The same with another deadline.
-    pub fn wait_so_long_for(&self, deadline: Duration, script: &str) {
         let condition = format!("Boolean({script})");
-        let end = Instant::now() + deadline;
+        let end = Instant::now() + PATIENCE;
         while !self.try_eval::<bool>(&condition).unwrap_or_default() {
             if Instant::now() > end {
                 let page: Result<String, String> = self.try_eval("document.documentElement.outerHTML.slice(0, 4000)");
-                panic!("waited {deadline:?} in vain for `{script}` in {page:?}, with {:?}", self.report().messages);
+                let seen: Result<String, String> = self.try_eval("JSON.stringify(seen)");
+                let messages = self.report().messages;
+                panic!("waited {PATIENCE:?} in vain for `{script}` in {page:?}, with {messages:?} and {seen:?}");
             }
             std::thread::sleep(GLANCE);
         }

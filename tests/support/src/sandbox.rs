@@ -514,4 +514,4 @@ fn make_executable(_: &Path) {}
 const BROWSER_FOLDER: &str = "browser";
 const GLANCE: Duration = Duration::from_millis(5);
 /// How long a test waits for something that comes at once when all is well.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

@@ -141,8 +141,10 @@ async fn serve(
         );
         loop {
             tokio::select! {
-                result = &mut serving => return result.map_err(io::Error::other),
+                // The word first: an answer that is ready by then says so too.
+                biased;
                 () = connection.leave.notified() => serving.as_mut().graceful_shutdown(),
+                result = &mut serving => return result.map_err(io::Error::other),
             }
         }
     }
@@ -150,8 +152,10 @@ async fn serve(
         pin!(http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).with_upgrades());
     loop {
         tokio::select! {
-            result = &mut serving => return result.map_err(io::Error::other),
+            // The word first: an answer that is ready by then says so too.
+            biased;
             () = connection.leave.notified() => serving.as_mut().graceful_shutdown(),
+            result = &mut serving => return result.map_err(io::Error::other),
         }
     }
 }

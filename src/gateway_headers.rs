@@ -35,11 +35,10 @@ const TO_API_WEBSOCKET: [HeaderName; 6] = [
     header::USER_AGENT,
 ];
 
-const FROM_API: [HeaderName; 17] = [
+/// Nothing of how long it may be kept: it is not.
+const FROM_API: [HeaderName; 14] = [
     header::ACCEPT_RANGES,
-    header::AGE,
     header::ALLOW,
-    header::CACHE_CONTROL,
     header::CONTENT_DISPOSITION,
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
@@ -48,7 +47,6 @@ const FROM_API: [HeaderName; 17] = [
     header::CONTENT_TYPE,
     header::DATE,
     header::ETAG,
-    header::EXPIRES,
     header::LAST_MODIFIED,
     header::RETRY_AFTER,
     header::VARY,
@@ -73,11 +71,12 @@ pub(crate) fn to_api_websocket(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// What of an API server's answer reaches the page, and what keeps it from being taken for a page.
+/// What of an API server's answer reaches the page, and what keeps it from being taken for a page and
+/// from the browser's disk, where it would outlive the session.
 pub(crate) fn from_api(headers: &HeaderMap) -> HeaderMap {
     let mut passed = only(headers, &FROM_API);
     protect(&mut passed, HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'"));
-    passed.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    passed.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     passed
 }
 
@@ -301,8 +300,18 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_server_says_of_caching_stays() {
-        assert_eq!(from_api(&headers(&[("cache-control", "no-cache, private")]))["cache-control"], "no-cache, private");
+    fn no_answer_of_the_api_server_is_kept_by_the_browser_whatever_it_says() {
+        let answered = headers(&[
+            ("cache-control", "public, immutable"),
+            ("age", "1"),
+            ("expires", "Tue, 01 Jan 2030 00:00:00 GMT"),
+            ("etag", "\"a\""),
+        ]);
+        let passed = from_api(&answered);
+        assert_eq!(passed.get_all("cache-control").iter().collect::<Vec<_>>(), ["no-store"]);
+        assert_eq!((passed.get("age"), passed.get("expires")), (None, None));
+        // The page's scripts may ask with it again.
+        assert_eq!(passed["etag"], "\"a\"");
     }
 
     #[test]

@@ -312,10 +312,11 @@ impl PodFiles {
     /// Asks the pod, and keeps what it says.
     async fn ask(self: &Arc<Self>, path: &str) -> Got {
         let kept = self.kept(path).await;
+        let began = Instant::now();
         let got = self.ask_pod(path, kept.as_ref()).await;
         match &got {
             Ok(file) => {
-                self.tell(Situation::Reached);
+                self.answered(began.elapsed());
                 self.memory().put(path, file, Some(Instant::now()), self.patience.memory);
                 if path == PAGE {
                     self.follow(file.clone());
@@ -324,7 +325,7 @@ impl PodFiles {
                 }
             }
             Err(Missing::Absent) => {
-                self.tell(Situation::Reached);
+                self.answered(began.elapsed());
                 self.memory().remove(path);
             }
             Err(Missing::Odd(_)) => {}
@@ -419,6 +420,14 @@ impl PodFiles {
     /// A page at another base is another page.
     fn key(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+
+    /// A pod for which the cache had to stand in has not recovered while it would have to again.
+    fn answered(&self, after: Duration) {
+        let late = after > self.patience.short;
+        if !(late && matches!(*self.situation.borrow(), Situation::FromCache(_))) {
+            self.tell(Situation::Reached);
+        }
     }
 
     fn tell(&self, now: Situation) {

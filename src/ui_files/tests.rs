@@ -277,8 +277,12 @@ async fn the_cache_stands_in_for_a_pod_that_stalls_or_is_away_until_it_is_back()
         assert_eq!(text(files.plugins().await).await, "[]");
         setting.pod.set(Mood::Answer);
         files.reset();
-        let _ = get(&files, "/").await;
-        situation(&files, |situation| *situation == Situation::Reached).await;
+        let back = async {
+            while *files.situation().borrow() != Situation::Reached {
+                let _ = get(&files, "/").await;
+            }
+        };
+        timeout(Duration::from_secs(10), back).await.unwrap();
     }
     setting.pod.reachable.send_replace(false);
     let files = setting.files();
@@ -289,6 +293,29 @@ async fn the_cache_stands_in_for_a_pod_that_stalls_or_is_away_until_it_is_back()
     // What the cache does not have cannot be had.
     assert_eq!(get(&files, LAZY).await.0, StatusCode::BAD_GATEWAY);
     assert!(matches!(*files.situation().borrow(), Situation::FromCache(_)));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_always_late_has_not_recovered_until_it_answers_in_time() {
+    let setting = Setting::new().await;
+    setting.files().prefetch().await.unwrap();
+    setting.on_disk(&["/", "/config", "/plugins", SCRIPT, STYLE]).await;
+    let files = setting.files();
+    let mut changes = files.situation();
+    for round in 1..=3 {
+        setting.pod.held.send_replace(true);
+        assert!(files.config().await.is_ok());
+        assert!(matches!(*changes.borrow_and_update(), Situation::FromCache(_)), "round {round}");
+        // Its answer comes, but the cache had to be asked first.
+        until("the pod is asked", || setting.pod.asked("/config") == 1 + round).await;
+        tokio::time::sleep(QUICK.short).await;
+        setting.pod.held.send_replace(false);
+        let Source::Pod(pod) = &files.0 else { panic!("a folder") };
+        until("its answer has come", || pod.flights().is_empty()).await;
+        assert!(!changes.has_changed().unwrap(), "round {round}: {:?}", *files.situation().borrow());
+    }
+    assert!(files.config().await.is_ok());
+    situation(&files, |situation| *situation == Situation::Reached).await;
 }
 
 #[tokio::test]

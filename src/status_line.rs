@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::clock::in_words;
 use crate::error::printable;
 use crate::terminal;
 use crate::ui::{StepAside, Ui};
@@ -31,8 +32,8 @@ pub(crate) struct Serving {
     pub(crate) requests: u64,
     /// Streams that stay open: watches, logs, shells.
     pub(crate) live: usize,
-    /// When the credential ends.
-    pub(crate) until: Option<Timestamp>,
+    /// How long the credential still lasts: clear in any time zone.
+    pub(crate) left: Option<SignedDuration>,
     /// What is not as it should be: `sign in again in the browser`.
     pub(crate) trouble: Option<String>,
 }
@@ -44,7 +45,7 @@ impl Status {
             Self::Progress(text) => printable(text),
             Self::Serving(serving) => {
                 let requests = if serving.requests == 1 { "request" } else { "requests" };
-                let end = serving.until.map(|end| format!("credential until {}", end.strftime("%H:%M UTC")));
+                let end = serving.left.map(|left| format!("credential good for {}", in_words(left)));
                 let counts = [format!("{} {requests}", serving.requests), format!("{} live", serving.live)];
                 joined(serving.lasting().into_iter().chain(counts).chain(end))
             }

@@ -15,7 +15,7 @@ fn serving() -> Serving {
         who: Some("jane@example.com".into()),
         requests: 12,
         live: 5,
-        until: Some("2030-01-01T14:05:59Z".parse().unwrap()),
+        left: Some(SignedDuration::from_mins(45)),
         trouble: None,
     }
 }
@@ -23,10 +23,10 @@ fn serving() -> Serving {
 #[test]
 fn the_line_tells_whom_it_serves_how_much_and_until_when() {
     let line = |serving: Serving| Status::Serving(serving).line();
-    assert_eq!(line(serving()), "main · jane@example.com · 12 requests · 5 live · credential until 14:05 UTC");
+    assert_eq!(line(serving()), "main · jane@example.com · 12 requests · 5 live · credential good for 45 min");
     let several = Serving { clusters: vec!["main".into(), "dev".into()], requests: 1, live: 0, ..Serving::default() };
     assert_eq!(line(several), "main, dev · 1 request · 0 live");
-    let trouble = Serving { trouble: Some("sign in again in the browser".into()), until: None, ..serving() };
+    let trouble = Serving { trouble: Some("sign in again in the browser".into()), left: None, ..serving() };
     assert_eq!(line(trouble), "sign in again in the browser · main · jane@example.com · 12 requests · 5 live");
 }
 
@@ -191,7 +191,7 @@ async fn a_file_gets_a_line_when_something_lasting_changes() {
     };
     shows(Status::Progress("looking for Headlamp".into())).await;
     shows(Status::Serving(serving())).await;
-    shows(Status::Serving(Serving { requests: 13, live: 0, until: None, ..serving() })).await;
+    shows(Status::Serving(Serving { requests: 13, live: 0, left: None, ..serving() })).await;
     let aside = line.step_aside()();
     shows(Status::Serving(Serving { trouble: Some("sign in again".into()), ..serving() })).await;
     assert_eq!(*written.lock().unwrap(), ["looking for Headlamp", "main · jane@example.com"]);

@@ -331,7 +331,7 @@ impl Told<'_> {
 
     /// Draws the status line.
     fn look(&self, situation: &Situation) {
-        let Open { client, target, line, .. } = self.open;
+        let Open { client, target, line, clock, .. } = self.open;
         let trouble = match (&*client.trouble().borrow(), situation) {
             (Some(Trouble::SignIn(_)), _) if client.can_sign_in() => Some("sign in again in the browser"),
             (Some(_), _) => Some("the cluster refuses the credential"),
@@ -345,7 +345,7 @@ impl Told<'_> {
             who: client.who().map(|who| who.username),
             requests: counts.requests,
             live: counts.streams,
-            until: client.expires(),
+            left: client.expires().map(|end| end.duration_since(clock.now())),
             trouble: trouble.map(str::to_owned),
         }));
     }

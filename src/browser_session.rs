@@ -7,7 +7,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, HeaderValue, header};
-use subtle::ConstantTimeEq;
 
 use crate::error::{Error, Result};
 use crate::random::Random;
@@ -18,6 +17,8 @@ use crate::secret::Secret;
 pub(crate) struct BrowserSession {
     cookie_name: String,
     random: Random,
+    /// Stands in the addresses that sign-ins lead back to.
+    way_back: Secret,
     state: Mutex<State>,
 }
 
@@ -87,7 +88,13 @@ impl BrowserSession {
     /// A session of the server on this port that waits for its browser.
     pub(crate) fn new(port: u16, random: Random) -> Result<Self> {
         let state = State { start: random.secret()?, stage: Stage::Waiting };
-        Ok(Self { cookie_name: format!("kubectl-headlamp-{port}"), random, state: Mutex::new(state) })
+        let (cookie_name, way_back) = (format!("kubectl-headlamp-{port}"), random.secret()?);
+        Ok(Self { cookie_name, random, way_back, state: Mutex::new(state) })
+    }
+
+    /// What an address that a sign-in leads back to is known by. It opens nothing.
+    pub(crate) fn way_back(&self) -> &Secret {
+        &self.way_back
     }
 
     /// What the start address ends with.
@@ -99,7 +106,7 @@ impl BrowserSession {
     /// calls this has told prefetches and `HEAD` apart.
     pub(crate) fn start(&self, secret: &Secret) -> Result<Start> {
         let mut state = self.state();
-        if !same(&state.start, secret.expose().as_bytes()) {
+        if !state.start.is(secret.expose().as_bytes()) {
             return Ok(Start::Wrong);
         }
         if !matches!(state.stage, Stage::Waiting) {
@@ -123,7 +130,7 @@ impl BrowserSession {
             Stage::Waiting | Stage::Ended(_) => return Standing::Stranger,
         };
         // Another program on this host can set a cookie of the same name beside ours.
-        if self.values(headers).any(|value| same(cookie, value)) { standing } else { Standing::Stranger }
+        if self.values(headers).any(|value| cookie.is(value)) { standing } else { Standing::Stranger }
     }
 
     pub(crate) fn situation(&self) -> Situation {
@@ -152,7 +159,7 @@ impl BrowserSession {
     pub(crate) fn come_back(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>> {
         let mut state = self.state();
         let Stage::LoggedOut { cookie } = &state.stage else { return Ok(None) };
-        if !self.values(headers).any(|value| same(cookie, value)) {
+        if !self.values(headers).any(|value| cookie.is(value)) {
             return Ok(None);
         }
         let cookie = self.random.secret()?;
@@ -187,11 +194,6 @@ impl BrowserSession {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Compared in constant time: how long it takes says nothing of where they differ.
-fn same(secret: &Secret, given: &[u8]) -> bool {
-    secret.expose().as_bytes().ct_eq(given).into()
 }
 
 #[cfg(test)]

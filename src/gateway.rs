@@ -103,7 +103,8 @@ impl Gateway {
     fn within(parts: Parts, limits: Limits) -> Self {
         let Parts { port, base, clusters, files, session, policy, hosts, owners, events, random } = parts;
         let names = clusters.iter().map(|(name, _)| name.clone()).collect();
-        let gate = hosts.into_iter().fold(Gate::new(port, &base, names), Gate::with_host);
+        let gate = Gate::new(port, &base, names).with_way_back(session.way_back().clone());
+        let gate = hosts.into_iter().fold(gate, Gate::with_host);
         let api = ApiSide::new(clusters.clone(), random);
         let sign_in = GatewaySignIn::default();
         Self(Arc::new(Shared { port, gate, clusters, files, session, policy, owners, api, sign_in, events, limits }))
@@ -113,13 +114,7 @@ impl Gateway {
     pub(crate) fn start_url(&self, path: Option<&str>) -> Result<Secret> {
         let to = match path {
             None => String::new(),
-            Some(path) => match self.0.gate.address(path) {
-                Some(to) => query(&to),
-                None => {
-                    return Err(Error::usage(format!("`{path}` is no path of Headlamp's page"))
-                        .hint("write it as in the browser's address bar, such as `/c/main/pods`"));
-                }
-            },
+            Some(path) => query(&self.0.gate.address(path)?),
         };
         let secret = self.0.session.start_secret();
         Ok(Secret::new(format!("{}/start/{}{to}", self.own_pages(), secret.expose())))
@@ -265,7 +260,8 @@ impl Shared {
         let to = self.gate.wanted(&form(body).await);
         let Some((cluster, _)) = self.troubled() else { return Ok(page::redirect(&to)) };
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        let back = Url::parse(&format!("http://{host}{OWN_PREFIX}/return{}", query(&to)))
+        let pass = self.session.way_back().expose();
+        let back = Url::parse(&format!("http://{host}{OWN_PREFIX}/return{}&pass={pass}", query(&to)))
             .map_err(|error| Error::bug("cannot build our own address").caused_by(&error))?;
         let cluster = cluster.clone();
         let mut stage = self.sign_in.begin(|address| async move { cluster.sign_in(Some(Tab { address, back })).await });

@@ -16,6 +16,7 @@ use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::browser_session::Standing;
+use crate::error::{Error, Result};
 use crate::peer::Peer;
 use crate::secret::Secret;
 use crate::watch::WatchRequest;
@@ -29,6 +30,8 @@ pub(crate) struct Gate {
     base: String,
     /// The clusters of `/config`, by the names they have there.
     clusters: Vec<String>,
+    /// What the way back from a sign-in proves itself with.
+    way_back: Option<Secret>,
 }
 
 /// Where a request goes.
@@ -106,7 +109,7 @@ impl Gate {
     /// Of a server on a loopback port. `base` is Headlamp's base URL, with or without a slash at its end.
     pub(crate) fn new(port: u16, base: &str, clusters: Vec<String>) -> Self {
         let hosts = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("{host}:{port}"));
-        Self { hosts: hosts.into(), base: base.trim_end_matches('/').to_owned(), clusters }
+        Self { hosts: hosts.into(), base: base.trim_end_matches('/').to_owned(), clusters, way_back: None }
     }
 
     /// Answers to this `Host` too.
@@ -115,15 +118,24 @@ impl Gate {
         self
     }
 
+    /// Lets a tab back from the provider that has this as `pass`.
+    pub(crate) fn with_way_back(self, way_back: Secret) -> Self {
+        Self { way_back: Some(way_back), ..self }
+    }
+
     /// Where the page begins.
     pub(crate) fn home(&self) -> String {
         format!("{}/", self.base)
     }
 
-    /// The address of a path of the page, as a person writes it; `None` if it leads elsewhere.
-    pub(crate) fn address(&self, path: &str) -> Option<String> {
-        let path = format!("{}{}", self.home(), path.strip_prefix('/').unwrap_or(path));
-        stays_here(self, &path).then_some(path)
+    /// The address of a path of the page, as a person writes it; an error if it leads elsewhere.
+    pub(crate) fn address(&self, path: &str) -> Result<String> {
+        let address = format!("{}{}", self.home(), path.strip_prefix('/').unwrap_or(path));
+        if stays_here(self, &address) {
+            return Ok(address);
+        }
+        Err(Error::usage(format!("`{path}` is no path of Headlamp's page"))
+            .hint("write it as in the browser's address bar, such as `/c/main/pods`"))
     }
 
     /// The path, where it stays with the page; else where the page begins.
@@ -136,6 +148,19 @@ impl Gate {
         let to = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "to");
         self.or_home(&to.map(|(_, to)| to).unwrap_or_default())
     }
+}
+
+impl Gate {
+    fn lets_back(&self, query: &str) -> bool {
+        let pass = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "pass");
+        let pair = pass.as_ref().zip(self.way_back.as_ref());
+        pair.is_some_and(|((_, pass), way_back)| way_back.is(pass.as_bytes()))
+    }
+}
+
+/// Whether a person has written a path of the page, wherever that begins.
+pub(crate) fn check_page_path(path: &str) -> Result<()> {
+    Gate::new(0, "", Vec::new()).address(path).map(drop)
 }
 
 impl ApiTarget {
@@ -392,9 +417,14 @@ fn own_page(gate: &Gate, asked: &Asked<'_>, rest: &str, standing: Standing) -> O
         return Err(NOT_FOUND);
     }
     if rest == "return" {
-        // It comes from the provider's site and carries no cookie; it holds nothing.
-        let to = gate.wanted(asked.query.unwrap_or_default());
-        return if asked.reads() { Ok(Decision::Return { to }) } else { Err(WRONG_METHOD) };
+        // From the provider it is another site's request, without the cookie. It holds nothing, but no
+        // other site's link is to lead about in the page.
+        let query = asked.query.unwrap_or_default();
+        return match asked.site {
+            _ if !asked.reads() => Err(WRONG_METHOD),
+            Some(site) if !matches!(site, "none" | "same-origin") && !gate.lets_back(query) => Err(CROSS_SITE),
+            _ => Ok(Decision::Return { to: gate.wanted(query) }),
+        };
     }
     asked.check_origin()?;
     let reads = asked.reads();

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
 /// A token, code, password or key. It has neither `Display` nor `Deref`; `Debug` says nothing of
 /// it; `expose` is the one way to the text, so that `grep expose` is the audit.
@@ -20,6 +21,11 @@ impl Secret {
     /// The text itself, to be handed on at the last moment.
     pub(crate) fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is what somebody gave; how long that takes says nothing of where they differ.
+    pub(crate) fn is(&self, given: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(given).into()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

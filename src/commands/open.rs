@@ -18,6 +18,7 @@ use crate::cluster_client::ClusterClient;
 use crate::credential_source::Surroundings;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
+use crate::gateway_request;
 use crate::headlamp::{Headlamp, Wanted};
 use crate::headlamp_choice::{self, Person};
 use crate::kubeconfig;
@@ -134,6 +135,9 @@ impl Arguments {
             return Err(Error::usage("`--address` is not an address of this machine alone")
                 .cause("what is sent there is not encrypted: whoever reads it can act as you")
                 .hint("add `--expose-to-network` if that is what you want"));
+        }
+        if let Some(path) = &self.path {
+            gateway_request::check_page_path(path)?;
         }
         if self.sign_in == Who::Kubectl {
             return match self.port {

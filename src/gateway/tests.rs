@@ -745,8 +745,13 @@ fn the_pages_list_of_clusters_is_ours() {
 #[test]
 fn the_way_back_from_the_provider_needs_no_cookie() {
     let open = open();
-    let back = open.visit("/.kubectl-headlamp/return?to=%2Fc%2Fmain%2Fpods").but("Sec-Fetch-Site", "cross-site");
-    let page = open.ask(&back);
+    let pass = open.gateway.0.session.way_back().expose();
+    let back = |pass: &str| {
+        let path = format!("/.kubectl-headlamp/return?to=%2Fc%2Fmain%2Fpods&pass={pass}");
+        open.ask(&open.visit(&path).but("Sec-Fetch-Site", "cross-site"))
+    };
+    back("guessed").says(403, "nor lead here by a link");
+    let page = back(pass);
     page.says(200, "Back to Headlamp");
     assert_eq!(page.refresh(), Some("0; url=/c/main/pods"));
     let url = Url::parse(&open.gateway.page_url()).unwrap();

@@ -10,6 +10,7 @@ use http::Request;
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::Kind;
 
 const HOST: &str = "localhost:7001";
 const OURS: &str = "http://localhost:7001";
@@ -89,7 +90,7 @@ impl Sent {
 }
 
 fn gate() -> Gate {
-    Gate::new(7001, "", vec!["main".to_owned(), "my cluster".to_owned()])
+    Gate::new(7001, "", vec!["main".to_owned(), "my cluster".to_owned()]).with_way_back(Secret::new("way-back"))
 }
 
 /// The decision in a word or two.
@@ -483,7 +484,7 @@ fn a_base_url_is_honoured() {
     check(fetch("/ui"), "404");
     check(visit("/.kubectl-headlamp/start/x"), "start x false /ui/headlamp/");
     check(visit("/.kubectl-headlamp/start/x?to=/ui/headlamp/c/main"), "start x false /ui/headlamp/c/main");
-    assert_eq!(gate.address("/c/main/pods?namespace=a").as_deref(), Some("/ui/headlamp/c/main/pods?namespace=a"));
+    assert_eq!(gate.address("/c/main/pods?namespace=a").unwrap(), "/ui/headlamp/c/main/pods?namespace=a");
     check(visit("/.kubectl-headlamp/return?to=%2Fother"), "return /ui/headlamp/");
     check_reason(websocket("/wsMultiplexer").from(Standing::Stranger), "kubectl headlamp open");
 }
@@ -528,7 +529,7 @@ fn our_own_buttons_need_our_own_page() {
 fn the_way_back_from_the_provider_leads_into_the_page_alone() {
     let back = |to: &str| {
         let to: String = form_urlencoded::byte_serialize(to.as_bytes()).collect();
-        visit(&format!("/.kubectl-headlamp/return?to={to}"))
+        visit(&format!("/.kubectl-headlamp/return?to={to}&pass=way-back"))
             .from(Standing::Stranger)
             .but("sec-fetch-site", "cross-site")
     };
@@ -547,7 +548,17 @@ fn the_way_back_from_the_provider_leads_into_the_page_alone() {
     ] {
         check(back(elsewhere), "return /");
     }
+    for site in ["cross-site", "same-site", "anything"] {
+        let linked =
+            |pass: &str| visit(&format!("/.kubectl-headlamp/return?to=/c/main/pods{pass}")).but("sec-fetch-site", site);
+        check(linked("&pass=way-back"), "return /c/main/pods");
+        for pass in ["", "&pass=", "&pass=way-bac", "&pass=way-backx", "&pass=x&pass=way-back"] {
+            check_reason(linked(pass), "nor lead here by a link");
+        }
+    }
+    // A person opened it, or a browser that says nothing of sites.
     check(visit("/.kubectl-headlamp/return").from(Standing::Stranger), "return /");
+    check(visit("/.kubectl-headlamp/return").without("sec-fetch-site"), "return /");
     check(visit("/.kubectl-headlamp/start/x?to=//evil.example/"), "start x false /");
     check(
         visit("/.kubectl-headlamp/start/x?to=/c/main/pods%3Fnamespace%3Da"),
@@ -559,13 +570,14 @@ fn the_way_back_from_the_provider_leads_into_the_page_alone() {
 #[test]
 fn a_deep_link_is_a_path_of_the_page() {
     let address = |path: &str| gate().address(path);
-    assert_eq!(address("/c/main/pods?namespace=a").as_deref(), Some("/c/main/pods?namespace=a"));
-    assert_eq!(address("c/main").as_deref(), Some("/c/main"));
-    assert_eq!(address("").as_deref(), Some("/"));
+    assert_eq!(address("/c/main/pods?namespace=a").unwrap(), "/c/main/pods?namespace=a");
+    assert_eq!(address("c/main").unwrap(), "/c/main");
+    assert_eq!(address("").unwrap(), "/");
     for elsewhere in
         ["//evil.example/", "https://evil.example/", "/c/../x", "/.kubectl-headlamp/session", "/c\r\n", "/a b"]
     {
-        assert_eq!(address(elsewhere), None, "{elsewhere}");
+        assert_eq!(address(elsewhere).unwrap_err().kind(), Kind::Usage, "{elsewhere}");
+        assert!(check_page_path(elsewhere).is_err(), "{elsewhere}");
     }
 }
 

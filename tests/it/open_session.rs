@@ -120,10 +120,17 @@ fn a_sign_in_that_is_needed_is_asked_for_in_one_tab_and_leads_back_to_where_it_w
     }
     assert!(provider.requests(headlamp_test_support::Endpoint::Authorize).is_empty());
     let visit = sign_in(&tab);
-    let back = format!("http://localhost:{}/.kubectl-headlamp/return?to=%2Fc%2Fmain%2Fpods", tab.port);
-    assert!(visit.body.contains(&back) || visit.history.contains(&back), "{visit:?}");
-    // Without its cookie, which does not survive the way, the tab is sent on by the page.
-    assert!(crate::open_desk::visit(&back).text().contains("url=/c/main/pods\""));
+    let way_back = format!("http://localhost:{}/.kubectl-headlamp/return?to=%2Fc%2Fmain%2Fpods", tab.port);
+    let back = visit.history.iter().find(|url| url.starts_with(&way_back));
+    let back = back.unwrap_or_else(|| panic!("{visit:?}")).clone();
+    // Without its cookie, which does not survive the way, the tab is sent on by the page: from the
+    // provider's site, but from no other's.
+    let path = |url: &str| url.split_once(&tab.port.to_string()).unwrap().1.to_owned();
+    for (url, status) in [(&back, 200), (&way_back, 403)] {
+        let headers = [("Cookie", ""), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Dest", "document")];
+        let reply = tab.ask("GET", &path(url), &headers, "");
+        assert_eq!((reply.status, reply.text().contains("url=/c/main/pods\"")), (status, status == 200), "{url}");
+    }
     wait_until(DEADLINE, "the page to go on", || tab.get(PODS).status == 200);
     open.wait_for_stderr("signed in again: the page goes on");
     assert!(tab.go("/c/main/pods").text().contains("Headlamp (stand-in)"));

@@ -28,6 +28,17 @@ fn other_machines_are_let_in_only_when_that_is_said() {
 }
 
 #[test]
+fn a_path_that_leads_elsewhere_is_refused_before_anything_is_asked() {
+    for path in ["//evil.example", "/../x", "/.kubectl-headlamp/start/x", "/c%2fx"] {
+        for mode in ["", " --sign-in headlamp"] {
+            let error = arguments(&format!("--path {path}{mode}")).unwrap_err();
+            assert!(error.kind() == Kind::Usage && error.message().contains(path), "{error}");
+        }
+    }
+    assert!(arguments("--path c/main/pods?namespace=a").is_ok());
+}
+
+#[test]
 fn what_a_plain_forward_cannot_do_is_refused() {
     assert_eq!(arguments("--sign-in headlamp --ui /tmp").unwrap_err().kind(), Kind::Usage);
     assert_eq!(arguments("--sign-in headlamp --address 127.0.0.2").unwrap_err().kind(), Kind::Usage);

@@ -42,7 +42,6 @@ pub(crate) struct Opened {
     running: Option<(String, Child)>,
     rest: vec::IntoIter<Launcher>,
     variables: Variables,
-    url: String,
     /// Why those before did not do.
     reasons: Vec<String>,
 }
@@ -180,21 +179,25 @@ impl Opener {
     /// may have sent it. It stands in the program's arguments, where other users can read it.
     #[expect(clippy::unused_async, reason = "programs can be started only where tokio runs")]
     pub(crate) async fn open(&self, url: &Secret) -> Result<Opened> {
-        let url = Url::parse(url.expose()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let url = url.ok_or_else(|| cannot_open().cause("what it is to open is not a web address"))?;
+        let url = argument(url).ok_or_else(|| cannot_open().cause("what it is to open is not a web address"))?;
         let mut opened = Opened {
             running: None,
             rest: self.launchers.clone().into_iter(),
             variables: self.variables.clone(),
-            // A quote could end the text that holds it.
-            url: url.as_str().replace('\'', "%27"),
             reasons: Vec::new(),
         };
-        if !opened.start_next() {
+        if !opened.start_next(&url) {
             return Err(cannot_open().cause(opened.reasons.join(", ")));
         }
         Ok(opened)
     }
+}
+
+/// The address as an argument, if it is a web address.
+fn argument(url: &Secret) -> Option<String> {
+    let url = Url::parse(url.expose()).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    // A quote could end the text that holds it.
+    Some(url.as_str().replace('\'', "%27"))
 }
 
 fn cannot_open() -> Error {
@@ -203,8 +206,9 @@ fn cannot_open() -> Error {
 
 impl Opened {
     /// Comes to an end only if no browser opened: the program failed, and so did those after it. Then
-    /// it says how. One that ends well, or not at all, has done what it can.
-    pub(crate) async fn failed(&mut self) -> String {
+    /// it says how. One that ends well, or not at all, has done what it can. `next` is the address for
+    /// the next program; `None`: a browser has come to it, whatever the program says of itself.
+    pub(crate) async fn failed(&mut self, next: impl Fn() -> Option<Secret>) -> String {
         while let Some((program, child)) = &mut self.running {
             let reason = match child.wait().await {
                 Ok(status) if status.success() => break,
@@ -212,7 +216,8 @@ impl Opened {
                 Err(error) => format!("`{program}` cannot be watched: {error}"),
             };
             self.reasons.push(reason);
-            if !self.start_next() {
+            let Some(url) = next() else { break };
+            if !argument(&url).is_some_and(|url| self.start_next(&url)) {
                 return self.reasons.join(", ");
             }
         }
@@ -220,9 +225,9 @@ impl Opened {
     }
 
     /// Starts the next program that can be started, if there is one.
-    fn start_next(&mut self) -> bool {
+    fn start_next(&mut self, url: &str) -> bool {
         for launcher in self.rest.by_ref() {
-            match launcher.start(&self.url, &self.variables) {
+            match launcher.start(url, &self.variables) {
                 Ok(running) => {
                     self.running = running;
                     return true;

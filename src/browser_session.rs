@@ -97,9 +97,20 @@ impl BrowserSession {
         &self.way_back
     }
 
-    /// What the start address ends with.
-    pub(crate) fn start_secret(&self) -> Secret {
-        self.state().start.clone()
+    /// What the start address ends with; `None` once it was used.
+    pub(crate) fn start_secret(&self) -> Option<Secret> {
+        let state = self.state();
+        matches!(state.stage, Stage::Waiting).then(|| state.start.clone())
+    }
+
+    /// The same for a start address that takes the place of the one before, which opens nothing any more.
+    pub(crate) fn renewed_start_secret(&self) -> Option<Secret> {
+        let renewed = self.random.secret();
+        let mut state = self.state();
+        if let (Stage::Waiting, Ok(renewed)) = (&state.stage, renewed) {
+            state.start = renewed;
+        }
+        matches!(state.stage, Stage::Waiting).then(|| state.start.clone())
     }
 
     /// Somebody asks for the start address. Looking at it ahead of time is not using it: whoever
@@ -207,7 +218,7 @@ mod tests {
     }
 
     fn opened(session: &BrowserSession) -> HeaderMap {
-        match session.start(&session.start_secret()).unwrap() {
+        match session.start(&session.start_secret().unwrap()).unwrap() {
             Start::Opened(cookie) => sent(&cookie),
             other => panic!("{other:?}"),
         }
@@ -236,7 +247,7 @@ mod tests {
     #[test]
     fn the_cookie_stays_with_its_host_and_out_of_scripts_and_logs() {
         let session = session();
-        let Start::Opened(cookie) = session.start(&session.start_secret()).unwrap() else { panic!() };
+        let Start::Opened(cookie) = session.start(&session.start_secret().unwrap()).unwrap() else { panic!() };
         let text = cookie.to_str().unwrap();
         assert!(text.starts_with("kubectl-headlamp-7001="));
         assert!(text.ends_with("; Path=/; HttpOnly; SameSite=Strict"));
@@ -248,17 +259,31 @@ mod tests {
     #[test]
     fn a_second_use_of_the_start_address_ends_the_session() {
         let session = session();
+        let start = session.start_secret().unwrap();
         let browser = opened(&session);
-        assert!(matches!(session.start(&session.start_secret()).unwrap(), Start::UsedTwice));
+        assert_eq!((session.start_secret(), session.renewed_start_secret()), (None, None));
+        assert!(matches!(session.start(&start).unwrap(), Start::UsedTwice));
         assert_eq!(session.standing(&browser), Standing::Stranger);
         assert_eq!(session.situation(), Situation::Ended(End::StartedTwice));
-        assert!(matches!(session.start(&session.start_secret()).unwrap(), Start::UsedTwice));
+        assert!(matches!(session.start(&start).unwrap(), Start::UsedTwice));
+    }
+
+    #[test]
+    fn a_start_address_that_was_replaced_opens_nothing_and_ends_nothing() {
+        let session = session();
+        let first = session.start_secret().unwrap();
+        let second = session.renewed_start_secret().unwrap();
+        assert_eq!(session.start_secret(), Some(second.clone()));
+        assert!(matches!(session.start(&first).unwrap(), Start::Wrong));
+        assert!(matches!(session.start(&second).unwrap(), Start::Opened(_)));
+        assert!(matches!(session.start(&first).unwrap(), Start::Wrong));
+        assert_eq!(session.situation(), Situation::Open);
     }
 
     #[test]
     fn a_wrong_secret_changes_nothing() {
         let session = session();
-        for wrong in ["", "x", &session.start_secret().expose()[1..]] {
+        for wrong in ["", "x", &session.start_secret().unwrap().expose()[1..]] {
             assert!(matches!(session.start(&Secret::new(wrong)).unwrap(), Start::Wrong));
         }
         let browser = opened(&session);
@@ -310,9 +335,10 @@ mod tests {
     #[test]
     fn the_start_address_is_spent_even_after_logging_out() {
         let session = session();
+        let start = session.start_secret().unwrap();
         opened(&session);
         let logged_out = sent(&session.log_out().unwrap().unwrap());
-        assert!(matches!(session.start(&session.start_secret()).unwrap(), Start::UsedTwice));
+        assert!(matches!(session.start(&start).unwrap(), Start::UsedTwice));
         assert!(session.come_back(&logged_out).unwrap().is_none());
     }
 

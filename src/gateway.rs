@@ -110,14 +110,10 @@ impl Gateway {
         Self(Arc::new(Shared { port, gate, clusters, files, session, policy, owners, api, sign_in, events, limits }))
     }
 
-    /// Where the browser is to begin, once; `path` is the page's that it is to end at.
-    pub(crate) fn start_url(&self, path: Option<&str>) -> Result<Secret> {
-        let to = match path {
-            None => String::new(),
-            Some(path) => query(&self.0.gate.address(path)?),
-        };
-        let secret = self.0.session.start_secret();
-        Ok(Secret::new(format!("{}/start/{}{to}", self.own_pages(), secret.expose())))
+    /// Where the browser is to begin; `path` is the page's that it is to end at.
+    pub(crate) fn start_page(&self, path: Option<&str>) -> Result<StartPage> {
+        let to = path.map(|path| self.0.gate.address(path)).transpose()?;
+        Ok(StartPage { gateway: self.clone(), query: to.map(|to| query(&to)).unwrap_or_default() })
     }
 
     /// Where the session's browser is to look, whoever opens the address: Headlamp, or what keeps it
@@ -147,6 +143,28 @@ impl Gateway {
 
     pub(crate) fn api(&self) -> &ApiSide {
         &self.0.api
+    }
+}
+
+/// The page that lets the browser in, once.
+pub(crate) struct StartPage {
+    gateway: Gateway,
+    query: String,
+}
+
+impl StartPage {
+    /// Its address; `None` once a browser has come to it.
+    pub(crate) fn address(&self) -> Option<Secret> {
+        self.gateway.0.session.start_secret().map(|secret| self.with(&secret))
+    }
+
+    /// Another address, in place of the one before.
+    pub(crate) fn renewed_address(&self) -> Option<Secret> {
+        self.gateway.0.session.renewed_start_secret().map(|secret| self.with(&secret))
+    }
+
+    fn with(&self, secret: &Secret) -> Secret {
+        Secret::new(format!("{}/start/{}{}", self.gateway.own_pages(), secret.expose(), self.query))
     }
 }
 

@@ -7,11 +7,12 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -22,8 +23,54 @@ use crate::pod_http::Connect;
 use crate::port_forward::{PodStream, of_stream};
 use crate::port_holder::PortHolder;
 
-/// Told of each connection that failed.
-pub(crate) type Tell = Arc<dyn Fn(&Error) + Send + Sync>;
+/// What goes on.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    connections: AtomicU64,
+    live: AtomicUsize,
+    trouble: watch::Sender<Option<Error>>,
+}
+
+impl Traffic {
+    /// Of browsers, since the start.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Those that are open now.
+    pub(crate) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Why a connection did not get to the pod, until the pod answers on one again.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<Error>> {
+        self.trouble.subscribe()
+    }
+
+    /// A browser opens several connections at once, and tries again: their failure is one piece of news.
+    fn failed(&self, error: Error) {
+        self.trouble.send_if_modified(|trouble| trouble.replace(error).is_none());
+    }
+
+    fn answered(&self) {
+        self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+    }
+
+    fn begin(self: &Arc<Self>) -> Live {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.live.fetch_add(1, Ordering::Relaxed);
+        Live(self.clone())
+    }
+}
+
+/// A connection, as long as it is there.
+struct Live(Arc<Traffic>);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Connections at a time; further ones wait.
 const MOST: usize = 256;
@@ -55,12 +102,17 @@ pub(crate) async fn listen(port: u16) -> Result<Vec<TcpListener>> {
 
 /// Serves until it is dropped, and with it every connection ends. Who is none of the owners gets
 /// nothing.
-pub(crate) async fn serve(listeners: Vec<TcpListener>, connect: Connect, owners: Owners, tell: Tell) -> Infallible {
+pub(crate) async fn serve(
+    listeners: Vec<TcpListener>,
+    connect: Connect,
+    owners: Owners,
+    traffic: Arc<Traffic>,
+) -> Infallible {
     let places = Arc::new(Semaphore::new(MOST));
     let mut accepting = JoinSet::new();
     for listener in listeners {
         let (places, connect) = (places.clone(), connect.clone());
-        let (owners, tell) = (owners.clone(), tell.clone());
+        let (owners, traffic) = (owners.clone(), traffic.clone());
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -71,12 +123,13 @@ pub(crate) async fn serve(listeners: Vec<TcpListener>, connect: Connect, owners:
                     sleep(PAUSE).await;
                     continue;
                 };
-                let (connect, owners, tell) = (connect.clone(), owners.clone(), tell.clone());
+                let (connect, owners, traffic) = (connect.clone(), owners.clone(), traffic.clone());
                 connections.spawn(async move {
-                    if is_ours(&browser, owners).await
-                        && let Err(error) = forward(browser, connect().await).await
-                    {
-                        tell(&error);
+                    if is_ours(&browser, owners).await {
+                        let _live = traffic.begin();
+                        if let Err(error) = forward(browser, connect().await, &traffic).await {
+                            traffic.failed(error);
+                        }
                     }
                     drop(place);
                 });
@@ -95,11 +148,11 @@ async fn is_ours(browser: &TcpStream, owners: Owners) -> bool {
 }
 
 /// Copies both ways. An error before the pod has answered is told to the browser.
-async fn forward(mut browser: TcpStream, pod: Result<PodStream>) -> Result<()> {
+async fn forward(mut browser: TcpStream, pod: Result<PodStream>, traffic: &Traffic) -> Result<()> {
     let _ = browser.set_nodelay(true);
     let mut answered = false;
     let error = match pod {
-        Ok(pod) => match copy(&mut browser, pod, &mut answered).await {
+        Ok(pod) => match copy(&mut browser, pod, &mut answered, traffic).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         },
@@ -112,12 +165,12 @@ async fn forward(mut browser: TcpStream, pod: Result<PodStream>) -> Result<()> {
 }
 
 /// Until both sides have ended, or one has and the other does not follow.
-async fn copy(browser: &mut TcpStream, pod: PodStream, answered: &mut bool) -> Result<()> {
+async fn copy(browser: &mut TcpStream, pod: PodStream, answered: &mut bool, traffic: &Traffic) -> Result<()> {
     let (mut from_browser, mut to_browser) = browser.split();
     let (mut from_pod, mut to_pod) = tokio::io::split(pod);
     // What the browser's side meets with is not the pod's fault, and nobody's news.
     let up = async {
-        match pass(&mut from_browser, &mut to_pod, &mut false).await {
+        match pass(&mut from_browser, &mut to_pod, || ()).await {
             Passed::End | Passed::Unreadable(_) => {
                 let _ = to_pod.shutdown().await;
                 Ok(())
@@ -126,7 +179,11 @@ async fn copy(browser: &mut TcpStream, pod: PodStream, answered: &mut bool) -> R
         }
     };
     let down = async {
-        match pass(&mut from_pod, &mut to_browser, answered).await {
+        let from_pod = pass(&mut from_pod, &mut to_browser, || {
+            *answered = true;
+            traffic.answered();
+        });
+        match from_pod.await {
             Passed::End => {
                 let _ = to_browser.shutdown().await;
                 Ok(())
@@ -159,8 +216,12 @@ enum Passed {
     Unwritable(io::Error),
 }
 
-/// `any` becomes true when bytes have been handed on.
-async fn pass(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), any: &mut bool) -> Passed {
+/// `came` is called with each piece, before it is handed on.
+async fn pass(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    mut came: impl FnMut(),
+) -> Passed {
     let mut buffer = vec![0; CHUNK];
     loop {
         let length = match from.read(&mut buffer).await {
@@ -169,7 +230,7 @@ async fn pass(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + U
             Err(error) => return Passed::Unreadable(error),
         };
         let bytes = buffer.get(..length).unwrap_or_default();
-        *any = true;
+        came();
         let written = async {
             to.write_all(bytes).await?;
             to.flush().await

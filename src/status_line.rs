@@ -29,7 +29,9 @@ pub(crate) enum Status {
 pub(crate) struct Serving {
     pub(crate) clusters: Vec<String>,
     pub(crate) who: Option<String>,
-    pub(crate) requests: u64,
+    pub(crate) counted: Counted,
+    /// How many of them there were.
+    pub(crate) count: u64,
     /// Streams that stay open: watches, logs, shells.
     pub(crate) live: usize,
     /// How long the credential still lasts: clear in any time zone.
@@ -38,15 +40,27 @@ pub(crate) struct Serving {
     pub(crate) trouble: Option<String>,
 }
 
+/// What a browser makes many of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Counted {
+    #[default]
+    Requests,
+    Connections,
+}
+
 impl Status {
     /// All of it, on one line.
     fn line(&self) -> String {
         match self {
             Self::Progress(text) => printable(text),
             Self::Serving(serving) => {
-                let requests = if serving.requests == 1 { "request" } else { "requests" };
+                let one = match serving.counted {
+                    Counted::Requests => "request",
+                    Counted::Connections => "connection",
+                };
+                let plural = if serving.count == 1 { "" } else { "s" };
                 let end = serving.left.map(|left| format!("credential good for {}", in_words(left)));
-                let counts = [format!("{} {requests}", serving.requests), format!("{} live", serving.live)];
+                let counts = [format!("{} {one}{plural}", serving.count), format!("{} live", serving.live)];
                 joined(serving.lasting().into_iter().chain(counts).chain(end))
             }
         }

@@ -133,7 +133,7 @@ fn outcome(opener: &Opener, url: &str, until: impl Fn() -> bool) -> Result<Optio
         };
         let waited = async {
             tokio::select! {
-                reason = browser.failed() => Some(reason),
+                reason = browser.failed(|| Some(Secret::new(url))) => Some(reason),
                 () = done => None,
             }
         };
@@ -163,6 +163,41 @@ fn the_next_of_a_list_is_tried_and_all_that_failed_are_told_of() {
     let list = format!("{failing}:/nowhere/browser");
     let told = "`/bin/sh` failed (exit status: 1), `/nowhere/browser`: No such file or directory (os error 2)";
     assert_eq!(outcome(&opener(&list), START, || false).unwrap().as_deref(), Some(told));
+}
+
+#[test]
+fn the_next_of_a_list_gets_an_address_of_its_own_and_none_after_a_browser_has_come() {
+    let folder = TempDir::new().unwrap();
+    let mark = folder.path().join("mark");
+    let log = |code: u8| format!("echo \"$1\" >> '{}'; exit {code}", mark.display());
+    let list =
+        [script(&folder, "first", &log(3)), script(&folder, "second", &log(3)), script(&folder, "third", &log(3))];
+    let opened = |comes: usize| {
+        let _ = fs::remove_file(&mark);
+        let given = std::cell::Cell::new(1);
+        let next = || {
+            given.set(given.get() + 1);
+            (given.get() <= comes).then(|| Secret::new(format!("{START}{}", given.get())))
+        };
+        let opener = opener(&list.join(":"));
+        let ended = block_on(async {
+            let mut browser = opener.open(&Secret::new(format!("{START}1"))).await?;
+            let nothing_more = async {
+                while given.get() <= comes {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                reason = browser.failed(next) => Ok(Some(reason)),
+                () = nothing_more => Ok(None),
+            }
+        });
+        let seen = fs::read_to_string(&mark).unwrap().replace(START, "");
+        (seen, ended.unwrap().is_some())
+    };
+    assert_eq!(opened(9), ("1\n2\n3\n".to_owned(), true));
+    assert_eq!(opened(1), ("1\n".to_owned(), false));
+    assert_eq!(opened(2), ("1\n2\n".to_owned(), false));
 }
 
 #[test]

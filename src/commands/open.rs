@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use url::Url;
 
 use super::block_on;
 use crate::api_server::Review;
 use crate::clock::Clock;
 use crate::cluster_client::ClusterClient;
+use crate::configured::settings_of_entry;
 use crate::credential_source::Surroundings;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -23,12 +25,13 @@ use crate::headlamp::{Headlamp, Wanted};
 use crate::headlamp_choice::{self, Person};
 use crate::kubeconfig;
 use crate::kubeconfig_flags::{ClusterArguments, duration};
-use crate::kubeconfig_user::Target;
+use crate::kubeconfig_user::{BearerSource, Target};
+use crate::loopback::is_loopback;
 use crate::open_state::{Choice, OpenState};
-use crate::options::Interactive;
+use crate::options::{Interactive, Options};
 use crate::pod_http::Connect;
 use crate::port_forward::PortForward;
-use crate::settings::BrowserSettings;
+use crate::settings::{BrowserSettings, CallbackPlace, Settings};
 use crate::status_line::{Status, StatusLine};
 use crate::ui::Ui;
 use showing::Showing;
@@ -111,13 +114,17 @@ pub(crate) fn run(arguments: &Arguments, ui: Ui, environment: &Environment, cloc
     let flags = &arguments.cluster;
     let kubeconfig = kubeconfig::load(flags.kubeconfig.kubeconfig.as_deref(), environment)?;
     let target = kubeconfig.target(&flags.kubeconfig.selection(), &flags.overrides())?;
+    let own_entry = own_entry(&target, environment)?;
+    let callbacks = own_entry.as_ref().map(callbacks).unwrap_or_default();
+    arguments.check_port(&callbacks)?;
     let question_limit = flags.request_timeout()?;
     let limit = duration("--timeout", &arguments.timeout)?;
     block_on(async {
         let line = StatusLine::start(ui);
         let surroundings = Surroundings { environment: arguments.over(environment), ui, clock };
         let client = ClusterClient::new(&target, surroundings, line.step_aside(), question_limit)?;
-        let open = Open { arguments, target: &target, client, line, limit, ui, environment, clock };
+        let open =
+            Open { arguments, target: &target, own_entry, callbacks, client, line, limit, ui, environment, clock };
         match arguments.sign_in {
             Who::Kubectl => Box::pin(as_kubectl::run(&open)).await,
             Who::Headlamp => as_headlamp::run(&open).await,
@@ -140,18 +147,24 @@ impl Arguments {
             gateway_request::check_page_path(path)?;
         }
         if self.sign_in == Who::Kubectl {
-            return match self.port {
-                Some(RESERVED_PORT) => Err(Error::usage(format!("`--port {RESERVED_PORT}` is the port of sign-ins"))
-                    .cause("a page that was once served there could read the answers of later sign-ins")
-                    .hint("take another one, or none: `open` finds one")),
-                _ => Ok(()),
-            };
+            return Ok(());
         }
         let alone = [("ui", self.ui.is_some()), ("address", self.address.is_some())];
         match alone.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(Error::usage(format!("`--{flag}` does not go with `--sign-in headlamp`"))
                 .cause("there everything comes from the pod, to this machine alone")),
             None => Ok(()),
+        }
+    }
+
+    fn check_port(&self, callbacks: &[Callback]) -> Result<()> {
+        match self.port {
+            Some(port) if self.sign_in == Who::Kubectl && is_reserved(port, callbacks) => {
+                Err(Error::usage(format!("`--port {port}` is the port of sign-ins"))
+                    .cause("a page that was once served there could read the answers of later sign-ins")
+                    .hint("take another one, or none: `open` finds one"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -172,13 +185,47 @@ impl Arguments {
     }
 }
 
-/// The sign-in's port, which no page of the cluster may ever have, and the tutorial's port-forward's.
-const RESERVED_PORT: u16 = 8000;
+/// The usual port of sign-ins, and the tutorial's port-forward's.
+const SIGN_IN_PORT: u16 = 8000;
+
+/// How often the status line looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Where a sign-in of the kubeconfig's user comes back to: the port that the browser goes to, and the one
+/// that we listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Callback {
+    redirect: u16,
+    listen: u16,
+}
+
+/// How the kubeconfig's user signs in, if with an entry of ours.
+fn own_entry(target: &Target, environment: &Environment) -> Result<Option<Settings>> {
+    let BearerSource::Headlamp(user) = &target.user.bearer else { return Ok(None) };
+    settings_of_entry(user, &Options::default(), environment).map(Some)
+}
+
+/// One at any port that is free is not known yet.
+fn callbacks(settings: &Settings) -> Vec<Callback> {
+    let callback = |place: &CallbackPlace| {
+        let local = Url::parse(&place.redirect).ok().filter(is_loopback);
+        let redirect = local.and_then(|redirect| redirect.port_or_known_default()).unwrap_or(place.port);
+        Callback { redirect, listen: place.port }
+    };
+    settings.callback.places.iter().filter(|place| place.port != 0).map(callback).collect()
+}
+
+/// Whether no page of a cluster may ever have this port: it is a sign-in's.
+fn is_reserved(port: u16, callbacks: &[Callback]) -> bool {
+    port == SIGN_IN_PORT || callbacks.iter().any(|callback| [callback.redirect, callback.listen].contains(&port))
+}
 
 /// One run.
 struct Open<'a> {
     arguments: &'a Arguments,
     target: &'a Target,
+    own_entry: Option<Settings>,
+    callbacks: Vec<Callback>,
     client: ClusterClient,
     line: StatusLine,
     /// For everything that must be there before the page is.

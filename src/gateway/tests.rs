@@ -205,7 +205,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 impl Open {
     /// The start address's path.
     fn start(&self, path: Option<&str>) -> String {
-        let url = self.gateway.start_url(path).unwrap();
+        let url = self.gateway.start_page(path).unwrap().address().unwrap();
         let start = format!("http://localhost:{}", self.port);
         url.expose().strip_prefix(&start).unwrap().to_owned()
     }
@@ -442,7 +442,7 @@ fn the_start_address_leads_one_browser_to_the_page() {
 fn a_deep_link_that_leads_elsewhere_is_an_error_of_usage() {
     let open = open();
     for path in ["//evil.example", "https://evil.example", "/../x", "/.kubectl-headlamp/session"] {
-        assert_eq!(open.gateway.start_url(Some(path)).unwrap_err().kind(), crate::error::Kind::Usage, "{path}");
+        assert_eq!(open.gateway.start_page(Some(path)).err().unwrap().kind(), crate::error::Kind::Usage, "{path}");
     }
 }
 
@@ -461,14 +461,15 @@ fn looking_at_the_start_address_opens_nothing() {
 #[test]
 fn a_second_use_of_the_start_address_ends_the_session_and_says_so() {
     let open = open();
-    let cookie = open.opened();
+    let start = open.start(None);
+    let cookie = open.ask(&open.visit(&start)).cookie();
     let page = open.visit("/").cookie(&cookie);
     open.ask(&page).says(200, "<title>Headlamp</title>");
-    open.ask(&open.visit(&open.start(None))).says(403, "used a second time");
+    open.ask(&open.visit(&start)).says(403, "used a second time");
     open.ask(&page).says(403, "used a second time");
     open.ask(&open.fetch("/clusters/main/version").cookie(&cookie)).says(403, "kubectl headlamp open");
     open.event(|event| matches!(event, Event::Ended(End::StartedTwice)).then_some(()));
-    open.ask(&open.visit(&open.start(None))).says(403, "used a second time");
+    open.ask(&open.visit(&start)).says(403, "used a second time");
     assert!(open.cluster.came().is_empty());
 }
 

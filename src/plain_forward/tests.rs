@@ -8,13 +8,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::api_connection::test_server::until;
 use crate::error::Kind;
 
 /// A forward that is served, and its pod's ends of the streams.
 struct Served {
     addresses: Vec<SocketAddr>,
     pods: mpsc::UnboundedReceiver<DuplexStream>,
-    told: Arc<Mutex<Vec<String>>>,
+    traffic: Arc<Traffic>,
     /// What the next streams are instead.
     failure: Arc<Mutex<Option<Error>>>,
     serving: JoinHandle<Infallible>,
@@ -24,7 +25,7 @@ async fn served_to(owners: Owners) -> Served {
     let listeners = listen(0).await.unwrap();
     let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
     let (sender, pods) = mpsc::unbounded_channel();
-    let (told, failure) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None::<Error>)));
+    let (traffic, failure) = (Arc::<Traffic>::default(), Arc::new(Mutex::new(None::<Error>)));
     let next = failure.clone();
     let connect: Connect = Arc::new(move || {
         let (near, far) = duplex(64 * 1024);
@@ -38,10 +39,8 @@ async fn served_to(owners: Owners) -> Served {
         );
         Box::pin(async move { result })
     });
-    let telling = told.clone();
-    let tell: Tell = Arc::new(move |error: &Error| telling.lock().unwrap().push(error.to_string()));
-    let serving = tokio::spawn(serve(listeners, connect, owners, tell));
-    Served { addresses, pods, told, failure, serving }
+    let serving = tokio::spawn(serve(listeners, connect, owners, traffic.clone()));
+    Served { addresses, pods, traffic, failure, serving }
 }
 
 async fn served() -> Served {
@@ -74,7 +73,9 @@ async fn bytes_are_passed_both_ways_on_both_families() {
         drop(pod);
         assert_eq!(all(&mut browser).await, "HTTP/1.1 200 OK\r\n\r\nhello");
     }
-    assert_eq!(*served.told.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(*served.traffic.trouble().borrow(), None);
+    assert_eq!(served.traffic.connections(), served.addresses.len() as u64);
+    until("they have ended", || served.traffic.live() == 0).await;
 }
 
 #[tokio::test]
@@ -99,21 +100,30 @@ async fn a_pod_that_cannot_be_reached_is_a_502_that_says_why_and_the_next_connec
     let mut served = served().await;
     *served.failure.lock().unwrap() =
         Some(Error::unreachable("no pod of `headlamp/ui` is ready").cause("CrashLoopBackOff"));
-    let mut browser = served.browser().await;
-    browser.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    let answer = all(&mut browser).await;
-    assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{answer}");
-    for part in ["no pod of `headlamp/ui` is ready", "caused by: CrashLoopBackOff", "Connection: close"] {
-        assert!(answer.contains(part), "no {part}: {answer}");
+    let mut news = served.traffic.trouble();
+    for round in 0..3 {
+        let mut browser = served.browser().await;
+        browser.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let answer = all(&mut browser).await;
+        assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{answer}");
+        for part in ["no pod of `headlamp/ui` is ready", "caused by: CrashLoopBackOff", "Connection: close"] {
+            assert!(answer.contains(part), "no {part}: {answer}");
+        }
+        drop(browser);
+        until("the connection has ended", || served.traffic.live() == 0).await;
+        assert_eq!(news.has_changed().unwrap(), round == 0, "it is news once");
+        let told = news.borrow_and_update().as_ref().map(|error| error.message().to_owned());
+        assert_eq!(told.as_deref(), Some("no pod of `headlamp/ui` is ready"));
     }
-    drop(browser);
     *served.failure.lock().unwrap() = None;
     let mut browser = served.browser().await;
     served.pods.recv().await.unwrap().write_all(b"here").await.unwrap();
     let mut bytes = [0; 4];
     browser.read_exact(&mut bytes).await.unwrap();
     assert_eq!(&bytes, b"here");
-    assert_eq!(served.told.lock().unwrap().len(), 1);
+    assert!(news.has_changed().unwrap());
+    assert_eq!(*news.borrow_and_update(), None);
+    assert_eq!((served.traffic.connections(), served.traffic.live()), (4, 1));
 }
 
 /// Ends as a port-forward does that was cut.
@@ -138,7 +148,7 @@ async fn a_stream_that_breaks_before_its_answer_is_a_502_too_and_its_error_keeps
         let stream: PodStream = Box::new(tokio::io::join(Broken, tokio::io::sink()));
         Box::pin(async move { Ok(stream) })
     });
-    tokio::spawn(serve(listeners, connect, Owners::of_this_process(), Arc::new(|_: &Error| ())));
+    tokio::spawn(serve(listeners, connect, Owners::of_this_process(), Arc::default()));
     let mut browser = TcpStream::connect(address).await.unwrap();
     browser.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let answer = all(&mut browser).await;

@@ -58,7 +58,8 @@ async fn open(context: SignIn<'_>, opener: Option<Opener>, start: &Secret) -> Er
             if !settings.browser.hide_url {
                 tell("A browser was opened; if you do not see it, open this address");
             }
-            browser.failed().await
+            // The address may be opened as often as it takes.
+            browser.failed(|| Some(start.clone())).await
         }
     };
     if presence.sees {

@@ -13,7 +13,8 @@ fn serving() -> Serving {
     Serving {
         clusters: vec!["main".into()],
         who: Some("jane@example.com".into()),
-        requests: 12,
+        counted: Counted::Requests,
+        count: 12,
         live: 5,
         left: Some(SignedDuration::from_mins(45)),
         trouble: None,
@@ -24,8 +25,10 @@ fn serving() -> Serving {
 fn the_line_tells_whom_it_serves_how_much_and_until_when() {
     let line = |serving: Serving| Status::Serving(serving).line();
     assert_eq!(line(serving()), "main · jane@example.com · 12 requests · 5 live · credential good for 45 min");
-    let several = Serving { clusters: vec!["main".into(), "dev".into()], requests: 1, live: 0, ..Serving::default() };
-    assert_eq!(line(several), "main, dev · 1 request · 0 live");
+    let several = Serving { clusters: vec!["main".into(), "dev".into()], count: 1, live: 0, ..Serving::default() };
+    assert_eq!(line(several.clone()), "main, dev · 1 request · 0 live");
+    let forwarded = Serving { counted: Counted::Connections, ..several };
+    assert_eq!(line(forwarded), "main, dev · 1 connection · 0 live");
     let trouble = Serving { trouble: Some("sign in again in the browser".into()), left: None, ..serving() };
     assert_eq!(line(trouble), "sign in again in the browser · main · jane@example.com · 12 requests · 5 live");
 }
@@ -133,9 +136,9 @@ async fn many_changes_are_few_redraws_and_the_last_one_is_shown() {
     let paper = Paper::default();
     let line = on(&paper);
     let began = tokio::time::Instant::now();
-    for requests in 0..=1_000 {
-        line.show(Status::Serving(Serving { requests, ..Serving::default() }));
-        tokio::time::sleep(Duration::from_millis(u64::from(requests % 10 == 0))).await;
+    for count in 0..=1_000 {
+        line.show(Status::Serving(Serving { count, ..Serving::default() }));
+        tokio::time::sleep(Duration::from_millis(u64::from(count % 10 == 0))).await;
     }
     until("the last one", || paper.row() == "1000 requests · 0 live").await;
     let pauses = began.elapsed().as_millis() / PAUSE.as_millis() + 2;
@@ -191,7 +194,7 @@ async fn a_file_gets_a_line_when_something_lasting_changes() {
     };
     shows(Status::Progress("looking for Headlamp".into())).await;
     shows(Status::Serving(serving())).await;
-    shows(Status::Serving(Serving { requests: 13, live: 0, left: None, ..serving() })).await;
+    shows(Status::Serving(Serving { count: 13, live: 0, left: None, ..serving() })).await;
     let aside = line.step_aside()();
     shows(Status::Serving(Serving { trouble: Some("sign in again".into()), ..serving() })).await;
     assert_eq!(*written.lock().unwrap(), ["looking for Headlamp", "main · jane@example.com"]);

@@ -1,13 +1,16 @@
 //! `open` as whoever types it sees it: its ports, what it shows, how it ends, and its other mode.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use headlamp_test_support::{Fault, Gate, HeadlampInstall, Launcher, Oidc, Play, StandIn, StandInOptions};
+use headlamp_test_support::{Fault, Gate, HeadlampInstall, Launcher, Oidc, Play, StandIn, StandInOptions, wait_until};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::open_desk::{Desk, PODS, Tab, address, connect, error, event, exchange, interrupted, port_of, visit};
+use crate::open_desk::{
+    DEADLINE, Desk, PODS, Tab, address, connect, error, event, exchange, interrupted, port_of, visit,
+};
 
 // Ports, and who is there already.
 
@@ -154,6 +157,54 @@ fn where_the_browser_fails_the_address_is_printed() {
     let mut open = desk.sandbox.command(["open"]).spawn();
     assert_eq!(Tab::of(&mut open).get("/config").status, 200);
     open.wait_for_stderr("no browser was opened");
+    let _ = interrupted(open);
+}
+
+#[test]
+fn a_launcher_that_opens_the_page_and_then_fails_costs_no_session() {
+    let desk = Desk::taken();
+    let open_of = |name: &str, rest: &str| {
+        let script = format!("echo \"$1\" >> '{}'\n{rest}", desk.sandbox.path(name).display());
+        desk.sandbox.write_program(name, &script).display().to_string()
+    };
+    let opened = |name: &str| fs::read_to_string(desk.sandbox.path(name)).unwrap_or_default().trim().to_owned();
+    // It comes first and its program fails later: the second is not tried.
+    let gate = desk.sandbox.path("gate");
+    let late = open_of("late", &format!("while ! test -e '{}'; do /bin/sleep 0.01; done; exit 3", gate.display()));
+    let second = open_of("second", "exit 0");
+    let open = desk.sandbox.command(["open"]).env("BROWSER", format!("{late}:{second}")).spawn();
+    wait_until(DEADLINE, "the first", || !opened("late").is_empty());
+    let tab = Tab::at(&opened("late"));
+    desk.sandbox.write("gate", "");
+    for _ in 0..20 {
+        assert_eq!(tab.get(PODS).status, 200);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(opened("second"), "");
+    let output = interrupted(open);
+    assert_eq!(output.stdout, "");
+    // Its program fails first, and it comes later than the second: that has an address of its own.
+    let failing = open_of("failing", "exit 3");
+    let open = desk.sandbox.command(["open"]).env("BROWSER", format!("{failing}:{second}")).spawn();
+    wait_until(DEADLINE, "the second", || !opened("second").is_empty());
+    let tab = Tab::at(&opened("second"));
+    let slow = visit(&opened("failing"));
+    assert!(slow.status == 403 && slow.text().contains("This address opens nothing"), "{}", slow.text());
+    assert_eq!(tab.get(PODS).status, 200, "its session goes on");
+    let _ = interrupted(open);
+}
+
+#[test]
+fn where_a_browser_was_opened_and_none_comes_the_address_is_printed_and_stays_good() {
+    let desk = Desk::taken();
+    desk.sandbox.play(Play::Ignore);
+    let mut open = desk.sandbox.command(["open"]).spawn();
+    let given = desk.sandbox.wait_for_browser(1);
+    let began = Instant::now();
+    assert_eq!(address(&mut open), given);
+    assert!(began.elapsed() > Duration::from_secs(5), "a browser needs some time");
+    open.wait_for_stderr("no browser has come yet");
+    assert_eq!(Tab::at(&given).get(PODS).status, 200);
     let _ = interrupted(open);
 }
 

@@ -10,7 +10,7 @@ use headlamp_test_support::{
 };
 use serde_json::json;
 
-use crate::open_desk::{DEADLINE, Desk, PODS, Reply, Tab, UPSTREAM_PODS, interrupted};
+use crate::open_desk::{DEADLINE, Desk, PODS, Reply, Tab, UPSTREAM_PODS, address, exchange, interrupted, port_of};
 
 /// Somebody who is signed in at the provider, by an exec entry of ours.
 fn signed_in(provider: &Provider) -> Desk {
@@ -24,6 +24,54 @@ fn signed_in(provider: &Provider) -> Desk {
     desk.sandbox.write_kubeconfig(&desk.cluster.kubeconfig(&user));
     provider.forget_requests();
     desk
+}
+
+#[test]
+fn over_ssh_the_line_forwards_where_the_sign_in_comes_back_to_as_well() {
+    let provider = Provider::start();
+    let desk = signed_in(&provider);
+    let arguments = [vec!["get-token".to_owned()], desk.sandbox.flags(&provider)].concat();
+    let apart = ["--redirect-url=http://localhost:19000/back".to_owned(), "--listen-address=:19001".to_owned()];
+    let arguments = arguments.into_iter().filter(|flag| !flag.starts_with("--listen")).chain(apart);
+    let user = json!({"exec": exec_entry("kubectl-headlamp", &arguments.collect::<Vec<_>>())});
+    desk.sandbox.write_kubeconfig(&desk.cluster.kubeconfig(&user));
+    let output = desk.open(["--port=19001"]).run();
+    assert!(output.code == 2 && output.stderr.contains("`--port 19001` is the port of sign-ins"), "{output}");
+    let mut open = desk.open([]).env("SSH_CONNECTION", "10.0.0.7 51234 10.0.0.9 22").spawn();
+    let port = port_of(&address(&mut open));
+    let line = format!("`ssh -N -L {port}:localhost:{port} -L 19000:localhost:19001 10.0.0.9`");
+    let output = interrupted(open);
+    assert!(output.stderr.contains(&line), "{output}");
+}
+
+#[test]
+fn a_plain_forward_tells_once_what_keeps_it_from_its_pod_and_uses_what_is_signed_in_elsewhere() {
+    let provider = Provider::start();
+    let desk = signed_in(&provider);
+    let mut open = desk.open(["--sign-in=headlamp", "--port=0"]).spawn();
+    let port = port_of(&address(&mut open));
+    let ask = || {
+        let request = format!("GET / HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n");
+        exchange(port, request.as_bytes()).unwrap()
+    };
+    assert_eq!(ask().status, 200);
+    provider.revoke_everything();
+    for asked in desk.cluster.requests() {
+        desk.cluster.refuse_token(asked.bearer().unwrap(), usize::MAX);
+    }
+    for _ in 0..3 {
+        let answer = ask();
+        assert!(answer.status == 502 && answer.text().contains("you need to sign in to"), "{}", answer.text());
+    }
+    open.wait_for_stderr("hint: `kubectl headlamp login --context dev` mends it");
+    desk.sandbox.play(Play::SignIn(Browser::new()));
+    let _ = desk.sandbox.command(["login", "--context=dev"]).run().succeeded();
+    wait_until(DEADLINE, "the pod", || ask().status == 200);
+    open.wait_for_stderr("note: Headlamp's pod answers again");
+    open.wait_for_stderr(&format!("localhost:{port} to headlamp/headlamp"));
+    let output = interrupted(open);
+    assert_eq!(output.stderr.matches("you need to sign in to").count(), 1, "{output}");
+    assert!(output.stderr.contains("the port-forward needs you to sign in again"), "{output}");
 }
 
 /// `open` with a browser; the first tab of this session is the second that the sandbox saw.

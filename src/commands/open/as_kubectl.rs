@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use url::form_urlencoded;
 
-use super::{Open, RESERVED_PORT, connect};
+use super::showing::Forwarded;
+use super::{LOOK, Open, connect, is_reserved};
 use crate::browser_session::{BrowserSession, End};
 use crate::cluster_client::Trouble;
 use crate::error::{Error, Kind, Result};
@@ -25,13 +26,11 @@ use crate::peer::Owners;
 use crate::port_forward::PortForward;
 use crate::port_holder::PortHolder;
 use crate::random::Random;
-use crate::status_line::{Serving, Status};
+use crate::status_line::{Counted, Serving, Status};
 use crate::ui_cache::UiCache;
 use crate::ui_files::{Situation, UiFiles};
 use crate::wake::{self, SleeplessClock};
 
-/// How often the status line looks.
-const LOOK: Duration = Duration::from_millis(500);
 /// Before a pod that does not answer is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Tabs that ask a person to sign in are not opened more often.
@@ -69,13 +68,14 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
         events,
         random,
     });
-    let url = gateway.start_url(open.arguments.path.as_deref())?;
+    let start = gateway.start_page(open.arguments.path.as_deref())?;
     let showing = open.showing();
     // A later sign-in comes back to the browser's own machine too.
-    let sign_in = open.client.signs_in_in_a_tab().then_some(RESERVED_PORT);
-    let ports: Vec<u16> = Some(place.port).into_iter().chain(sign_in).collect();
+    let callbacks = open.callbacks.iter().filter(|_| open.client.signs_in_in_a_tab());
+    let callbacks = callbacks.map(|callback| Forwarded { there: callback.redirect, here: callback.listen });
+    let ports: Vec<Forwarded> = Some(Forwarded::same(place.port)).into_iter().chain(callbacks).collect();
     let mut serving = std::pin::pin!(gateway.serve(place.listeners));
-    let mut shown = std::pin::pin!(showing.show(&url, &ports));
+    let mut shown = std::pin::pin!(showing.show(&start, &ports));
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut wakes = wake::watch(SleeplessClock::system());
@@ -148,6 +148,8 @@ async fn listen(open: &Open<'_>, state: &mut OpenState) -> Result<Place> {
         ));
     }
     let ports = chosen.map_or_else(|| state.ports_to_try(), |port| vec![port]);
+    // One that was remembered may have become a sign-in's since.
+    let ports = ports.into_iter().filter(|port| !is_reserved(*port, &open.callbacks));
     let user = as_whom(open);
     let mut error = Error::settings("no port is free for the page");
     for port in ports {
@@ -343,7 +345,8 @@ impl Told<'_> {
         line.show(Status::Serving(Serving {
             clusters: vec![target.context.clone().unwrap_or_else(|| client.server().to_owned())],
             who: client.who().map(|who| who.username),
-            requests: counts.requests,
+            counted: Counted::Requests,
+            count: counts.requests,
             live: counts.streams,
             left: client.expires().map(|end| end.duration_since(clock.now())),
             trouble: trouble.map(str::to_owned),

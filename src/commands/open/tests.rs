@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use clap::{Command, FromArgMatches};
+use serde_json::json;
 
 use super::*;
 
@@ -11,11 +12,52 @@ fn arguments(words: &str) -> Result<Arguments> {
     arguments.check().map(|()| arguments)
 }
 
+/// As whoever signs in with this entry of ours.
+fn callbacks_of(flags: &str) -> Vec<Callback> {
+    let user = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "kubectl-headlamp",
+        "interactiveMode": "IfAvailable", "args": format!(
+            "get-token --issuer-url=https://id.example --client-id=c {flags}"
+        ).split_whitespace().collect::<Vec<_>>()}});
+    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "clusters": [{"name": "a", "cluster": {"server": "https://a.example"}}],
+        "users": [{"name": "a", "user": user}],
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}]});
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubeconfig");
+    std::fs::write(&file, kubeconfig.to_string()).unwrap();
+    let environment = Environment::from([("HOME", "/home/jane"), ("PATH", "/usr/bin")]);
+    let arguments = arguments("").unwrap().cluster;
+    let kubeconfig = kubeconfig::load(Some(&file), &environment).unwrap();
+    let target = kubeconfig.target(&arguments.kubeconfig.selection(), &arguments.overrides()).unwrap();
+    callbacks(&own_entry(&target, &environment).unwrap().unwrap())
+}
+
 #[test]
-fn the_page_never_has_the_port_of_sign_ins() {
-    assert_eq!(arguments("--port 8000").unwrap_err().kind(), Kind::Usage);
-    assert!(arguments("--port 8000 --sign-in headlamp").is_ok());
-    assert!(arguments("--port 20001").is_ok());
+fn the_page_never_has_a_port_that_a_sign_in_comes_back_to() {
+    let refused = |port: &str, entry: &str| {
+        let checked = arguments(&format!("--port {port}")).unwrap().check_port(&callbacks_of(entry));
+        checked.is_err_and(|error| error.kind() == Kind::Usage)
+    };
+    assert!(refused("8000", "") && !refused("20001", ""));
+    assert!(refused("18000", "--redirect-url=http://localhost:18000/oidc-callback"));
+    assert!(refused("8000", "--redirect-url=http://localhost:18000/oidc-callback"), "other clusters' sign-ins");
+    assert!(refused("18000", "--listen-address=localhost:18000"));
+    let apart = "--redirect-url=http://localhost:9000/a --listen-address=localhost:9001";
+    assert!(refused("9000", apart) && refused("9001", apart) && !refused("9002", apart));
+    assert!(refused("18000", "--oidc-issuer-url=https://id.example --oidc-client-id=c"), "kubelogin's second");
+    let forwarded = arguments("--port 8000 --sign-in headlamp").unwrap();
+    assert!(forwarded.check_port(&callbacks_of("")).is_ok());
+}
+
+#[test]
+fn where_a_sign_in_comes_back_to_is_what_its_entry_says() {
+    let callback = |redirect, listen| Callback { redirect, listen };
+    assert_eq!(callbacks_of(""), [callback(8000, 8000)]);
+    assert_eq!(callbacks_of("--listen-address=:0"), []);
+    let apart = "--redirect-url=http://localhost:9000/a --listen-address=localhost:9001";
+    assert_eq!(callbacks_of(apart), [callback(9000, 9001)]);
+    let elsewhere = "--redirect-url=https://desk.example/a --listen-address=localhost:9001";
+    assert_eq!(callbacks_of(elsewhere), [callback(9001, 9001)]);
 }
 
 #[test]

@@ -46,18 +46,20 @@ enum Decision {
     Ask(Vec<Headlamp>),
 }
 
-/// Finds the Headlamp to open. Each search may take as long as `limit`; a person is waited for.
+/// Finds the Headlamp to open. Each search may take as long as `limit`; a person is waited for. Hints
+/// go on from `command`.
 pub(crate) async fn choose(
     client: &Client,
     wanted: &Wanted,
     remembered: Option<&Wanted>,
     context_namespace: Option<&str>,
     person: Person,
+    command: &str,
     limit: Duration,
 ) -> Result<Chosen> {
     let search = async |wanted: &Wanted| {
         let found = timeout(limit, headlamp::find(client, wanted, context_namespace)).await;
-        found.unwrap_or_else(|_| Err(late(limit)))
+        found.unwrap_or_else(|_| Err(late(command, limit)))
     };
     let decided_by_flags = wanted.namespace.is_some() && wanted.service.is_some();
     if wanted.namespace.is_none()
@@ -79,10 +81,10 @@ pub(crate) async fn choose(
     }
     let Found { headlamps, searched } = search(wanted).await?;
     let headlamp = match decide(headlamps, wanted) {
-        None => return Err(searched.nothing_found(wanted)),
+        None => return Err(searched.nothing_found(wanted, command)),
         Some(Decision::Take(headlamp)) => headlamp,
-        Some(Decision::Confirm(headlamp)) => confirmed(headlamp, person).await?,
-        Some(Decision::Ask(headlamps)) => one_of(headlamps, person).await?,
+        Some(Decision::Confirm(headlamp)) => confirmed(headlamp, person, command).await?,
+        Some(Decision::Ask(headlamps)) => one_of(headlamps, person, command).await?,
     };
     let remember = (!decided_by_flags).then(|| place_of(&headlamp, wanted));
     Ok(Chosen { headlamp, remember })
@@ -106,7 +108,7 @@ fn decide(mut found: Vec<Headlamp>, wanted: &Wanted) -> Option<Decision> {
     }
 }
 
-async fn confirmed(headlamp: Headlamp, person: Person) -> Result<Headlamp> {
+async fn confirmed(headlamp: Headlamp, person: Person, command: &str) -> Result<Headlamp> {
     let namespace = &headlamp.namespace;
     let why = format!(
         "whoever has rights in the namespace `{namespace}` may have put it there, and its page acts in the cluster as you"
@@ -118,7 +120,7 @@ async fn confirmed(headlamp: Headlamp, person: Person) -> Result<Headlamp> {
         )
         .cause(why)
         .cause(format!("it is {}", line_of(&headlamp)))
-        .hint(format!("if you trust it: `{}`", command(&headlamp))));
+        .hint(format!("if you trust it: `{}`", opening(command, &headlamp))));
     }
     let question =
         format!("Headlamp was found here:\n\n  {}\n\nBeware: {}.\nOpen it? [y/N]", line_of(&headlamp), printable(&why));
@@ -136,14 +138,13 @@ async fn confirmed(headlamp: Headlamp, person: Person) -> Result<Headlamp> {
     }
 }
 
-async fn one_of(mut headlamps: Vec<Headlamp>, person: Person) -> Result<Headlamp> {
+async fn one_of(mut headlamps: Vec<Headlamp>, person: Person, command: &str) -> Result<Headlamp> {
     if !person.there {
         let error =
             Error::new(Kind::Other, format!("{} Headlamps were found, and nobody can be asked which", headlamps.len()));
-        return Err(headlamps
-            .iter()
-            .take(MOST_SHOWN)
-            .fold(error, |error, headlamp| error.hint(format!("`{}`: {}", command(headlamp), line_of(headlamp)))));
+        return Err(headlamps.iter().take(MOST_SHOWN).fold(error, |error, headlamp| {
+            error.hint(format!("`{}`: {}", opening(command, headlamp), line_of(headlamp)))
+        }));
     }
     let mut question =
         "Several Headlamps were found. The page of the one that you open acts in the cluster as you.\n\n".to_owned();
@@ -176,8 +177,8 @@ fn line_of(headlamp: &Headlamp) -> String {
 }
 
 /// What opens it without a question.
-fn command(headlamp: &Headlamp) -> String {
-    format!("kubectl headlamp open --namespace {} --service {}", headlamp.namespace, headlamp.name)
+fn opening(command: &str, headlamp: &Headlamp) -> String {
+    format!("{command} --namespace {} --service {}", headlamp.namespace, headlamp.name)
 }
 
 fn place_of(headlamp: &Headlamp, wanted: &Wanted) -> Wanted {
@@ -188,10 +189,10 @@ fn place_of(headlamp: &Headlamp, wanted: &Wanted) -> Wanted {
     }
 }
 
-fn late(limit: Duration) -> Error {
+fn late(command: &str, limit: Duration) -> Error {
     Error::unreachable("Headlamp was not found in time")
         .cause(format!("the cluster did not answer within {} s", limit.as_secs()))
-        .hint("say where it is: `kubectl headlamp open --namespace NAMESPACE --service NAME`")
+        .hint(format!("say where it is: `{command} --namespace NAMESPACE --service NAME`"))
 }
 
 /// Hints of an error.
@@ -222,6 +223,8 @@ mod tests {
             warnings: Vec::new(),
         }
     }
+
+    const COMMAND: &str = "kubectl headlamp open --context=dev";
 
     fn wanted(namespace: Option<&str>, service: Option<&str>) -> Wanted {
         let owned = |text: Option<&str>| text.map(str::to_owned);
@@ -271,15 +274,19 @@ mod tests {
 
     #[test]
     fn with_nobody_to_ask_the_error_has_the_command_that_means_consent() {
-        let text = with_nobody(confirmed(headlamp("team", "ui"), nobody()));
-        for part in
-            ["`kubectl headlamp open --namespace team --service ui`", "headlamp:v0.45.0", "acts in the cluster as you"]
-        {
+        let text = with_nobody(confirmed(headlamp("team", "ui"), nobody(), COMMAND));
+        for part in [
+            "`kubectl headlamp open --context=dev --namespace team --service ui`",
+            "headlamp:v0.45.0",
+            "acts in the cluster as you",
+        ] {
             assert!(text.contains(part), "no {part}: {text}");
         }
         let several = vec![headlamp("team", "ui"), headlamp("other", "headlamp")];
-        let text = with_nobody(one_of(several, nobody()));
-        for part in ["2 Headlamps", "--namespace team --service ui`", "--namespace other --service headlamp`"] {
+        let text = with_nobody(one_of(several, nobody(), COMMAND));
+        for part in
+            ["2 Headlamps", "--context=dev --namespace team --service ui`", "dev --namespace other --service headlamp`"]
+        {
             assert!(text.contains(part), "no {part}: {text}");
         }
     }
@@ -288,7 +295,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let client = Client::new(cluster.clone(), "default");
-            choose(&client, &Wanted::default(), remembered, None, nobody(), Duration::from_secs(30)).await
+            choose(&client, &Wanted::default(), remembered, None, nobody(), COMMAND, Duration::from_secs(30)).await
         })
     }
 

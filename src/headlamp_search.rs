@@ -178,8 +178,8 @@ impl<'a> Search<'a> {
 }
 
 impl Searched {
-    /// Why nothing was found, and what to do.
-    pub(crate) fn nothing_found(&self, wanted: &Wanted) -> Error {
+    /// Why nothing was found, and what to do: `command` with more flags.
+    pub(crate) fn nothing_found(&self, wanted: &Wanted, command: &str) -> Error {
         let place = self.place(wanted);
         let error = match &wanted.service {
             Some(name) => Error::new(Kind::Other, format!("there is no Service, Deployment or pod `{name}` {place}")),
@@ -194,7 +194,7 @@ impl Searched {
             return error.hint("`kubectl get services --all-namespaces` shows what there is");
         }
         error
-            .hint("if it is there, say where: `kubectl headlamp open --namespace NAMESPACE --service NAME`")
+            .hint(format!("if it is there, say where: `{command} --namespace NAMESPACE --service NAME`"))
             .hint(format!("if it is not, install it: `{ADD_CHARTS}`, then `{INSTALL}`"))
     }
 

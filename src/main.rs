@@ -200,12 +200,16 @@ fn run_parsed(words: &[OsString], ui: Ui, environment: &Environment, clock: Cloc
         Err(error) if !error.use_stderr() || words.is_empty() => return ui.data(&error.render().to_string()),
         Err(error) => return Err(options::usage_error(&error, "kubectl headlamp --help")),
     };
-    let given = matches.subcommand().map(|(_, matches)| options::given(matches)).unwrap_or_default();
+    let given = matches.subcommand().map(|(verb, matches)| match verb {
+        "open" => open::given(matches),
+        _ => options::given(matches),
+    });
+    let given = given.unwrap_or_default();
     match command_line.command {
         Command::GetToken(_) => get_token::run(words, ui, environment, clock),
         Command::Login(arguments) => login::run(&arguments, &given, ui, environment, clock),
         Command::Logout(arguments) => logout::run(&arguments, ui, environment, clock),
-        Command::Open(arguments) => open::run(&arguments, ui, environment, clock),
+        Command::Open(arguments) => open::run(&arguments, &given, ui, environment, clock),
         Command::Status(arguments) => status::run(&arguments, ui, environment, clock),
     }
 }

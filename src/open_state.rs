@@ -2,13 +2,15 @@
 //!
 //! | file, in `open` in the state folder | holds |
 //! |---|---|
-//! | `<cluster>.json` | the port and the Headlamp that were chosen: [`OpenState`] |
+//! | `<cluster>.json` | the Headlamp that was chosen, and the ports of its pages: [`OpenState`] |
 //! | `<cluster>.<port>.lock` | who runs there: [`Holder`]; locked as long as it does |
 //!
 //! A browser keeps what a page left at a port (scripts that it need not ask for again, cookies), so a
-//! port that was one cluster's is never given to another. What a damaged file says counts as nothing:
-//! a Headlamp in an unusual place is then confirmed anew.
+//! port that was one page's is never given to another, be it of another cluster or of another Headlamp
+//! of the same one. What a damaged file says counts as nothing: a Headlamp in an unusual place is then
+//! confirmed anew.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -29,11 +31,20 @@ pub(crate) struct OpenState {
     folder: Option<PathBuf>,
     /// The API server, as a URL.
     server: String,
-    /// The cluster's own port, if it has been opened before.
-    pub(crate) port: Option<u16>,
-    /// Other ports that it was opened at, the latest first.
-    used: Vec<u16>,
+    /// By the page's name: a Headlamp's namespace and name, or a folder.
+    pages: BTreeMap<String, Ports>,
     pub(crate) choice: Option<Choice>,
+}
+
+/// Where one page was opened before.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Ports {
+    /// The page's own port.
+    #[serde(default)]
+    own: Option<u16>,
+    /// Others, the latest first.
+    #[serde(default)]
+    used: Vec<u16>,
 }
 
 /// The Headlamp that was chosen, and whose page may therefore act as the user.
@@ -52,9 +63,7 @@ struct Remembered {
     version: u64,
     server: String,
     #[serde(default)]
-    port: Option<u16>,
-    #[serde(default)]
-    used: Vec<u16>,
+    pages: BTreeMap<String, Ports>,
     #[serde(default)]
     choice: Option<Choice>,
 }
@@ -70,9 +79,8 @@ impl OpenState {
         let server = Url::parse(server).map_or_else(|_| server.to_owned(), String::from);
         let remembered = folder.as_ref().and_then(|folder| read(&folder.join(file_name(&server))));
         let remembered = remembered.filter(|remembered| remembered.server == server);
-        let (port, used, choice) =
-            remembered.map(|remembered| (remembered.port, remembered.used, remembered.choice)).unwrap_or_default();
-        Self { folder, server, port, used, choice }
+        let (pages, choice) = remembered.map(|remembered| (remembered.pages, remembered.choice)).unwrap_or_default();
+        Self { folder, server, pages, choice }
     }
 
     /// The cluster's part of its files' names.
@@ -83,8 +91,12 @@ impl OpenState {
     /// Keeps it.
     pub(crate) fn save(&self) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        let Self { server, port, used, choice, .. } = self.clone();
-        let remembered = Remembered { version: VERSION, server, port, used, choice };
+        let Self { server, mut pages, choice, .. } = self.clone();
+        // Another `open` may have noted a page of its own meanwhile.
+        for (name, ports) in read(&folder.join(file_name(&server))).map(|now| now.pages).unwrap_or_default() {
+            pages.entry(name).or_insert(ports);
+        }
+        let remembered = Remembered { version: VERSION, server, pages, choice };
         let text = serde_json::to_vec_pretty(&remembered)
             .map_err(|error| Error::bug("what is to be remembered cannot be written down").caused_by(&error))?;
         private_file::prepare_folder(folder)
@@ -92,31 +104,33 @@ impl OpenState {
             .map_err(|error| not_here("remember what was chosen", folder, &error))
     }
 
-    /// The page is served at this port: no other cluster is given it. It becomes the cluster's own if
-    /// that is wished, or if there is none yet.
-    pub(crate) fn use_port(&mut self, port: u16, own: bool) {
-        let before = self.port;
+    /// The page is served at this port: no other page is given it. It becomes the page's own if that is
+    /// wished, or if there is none yet.
+    pub(crate) fn use_port(&mut self, page: &str, port: u16, own: bool) {
+        let ports = self.pages.entry(page.to_owned()).or_default();
+        let before = ports.own;
         if own || before.is_none() {
-            self.port = Some(port);
+            ports.own = Some(port);
         }
-        let used = std::mem::take(&mut self.used);
+        let used = std::mem::take(&mut ports.used);
         let all = Some(port).into_iter().chain(before).chain(used);
-        for other in all.filter(|other| Some(*other) != self.port) {
-            if !self.used.contains(&other) {
-                self.used.push(other);
+        for other in all.filter(|other| Some(*other) != ports.own) {
+            if !ports.used.contains(&other) {
+                ports.used.push(other);
             }
         }
-        self.used.truncate(MOST_USED);
+        ports.used.truncate(MOST_USED);
     }
 
-    /// Where the page may be served, best first: the cluster's own port, then those that it had to
-    /// make do with, then new ones.
-    pub(crate) fn ports_to_try(&self) -> Vec<u16> {
-        let others = self.others();
-        let taken = |port: &u16| others.iter().any(|other| other.has(*port));
-        let first = preferred_port(&self.server);
+    /// Where the page may be served, best first: its own port, then those that it had to make do with,
+    /// then new ones.
+    pub(crate) fn ports_to_try(&self, page: &str) -> Vec<u16> {
+        let others = self.others(page);
+        let taken = |port: &u16| others.iter().any(|(_, other)| other.has(*port));
+        let first = preferred_port(&self.server, page);
         let new = (0..PORTS).map(|step| FIRST_PORT + (first - FIRST_PORT + step) % PORTS).filter(|port| !taken(port));
-        let mut ports: Vec<u16> = self.port.into_iter().chain(self.used.iter().copied()).collect();
+        let known = self.pages.get(page).cloned().unwrap_or_default();
+        let mut ports: Vec<u16> = known.own.into_iter().chain(known.used).collect();
         for port in new.take(NEW_PORTS) {
             if !ports.contains(&port) {
                 ports.push(port);
@@ -125,29 +139,39 @@ impl OpenState {
         ports
     }
 
-    /// The other cluster that this port belongs to, by its API server: a browser may still keep that
-    /// cluster's scripts there.
-    pub(crate) fn port_of_another(&self, port: u16) -> Option<String> {
-        self.others().into_iter().find(|other| other.has(port)).map(|other| other.server)
+    /// The other page that this port belongs to, by its API server and name: a browser may still keep
+    /// that page's scripts there.
+    pub(crate) fn port_of_another(&self, page: &str, port: u16) -> Option<String> {
+        self.others(page).into_iter().find(|(_, other)| other.has(port)).map(|(name, _)| name)
     }
 
-    fn others(&self) -> Vec<Remembered> {
+    /// All pages but this one.
+    fn others(&self, page: &str) -> Vec<(String, Ports)> {
         let files = self.folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
         let paths = files.into_iter().flatten().flatten().map(|file| file.path());
         let states = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
-        states.filter_map(|path| read(&path)).filter(|other| other.server != self.server).collect()
+        let elsewhere = states.filter_map(|path| read(&path)).filter(|other| other.server != self.server);
+        let here = self.pages.iter().filter(|(name, _)| *name != page);
+        let named = |server: &str, name: &str, ports: &Ports| (format!("{name} at {server}"), ports.clone());
+        let elsewhere = elsewhere.flat_map(|other| {
+            other.pages.iter().map(|(name, ports)| named(&other.server, name, ports)).collect::<Vec<_>>()
+        });
+        here.map(|(name, ports)| named(&self.server, name, ports)).chain(elsewhere).collect()
     }
 }
 
-impl Remembered {
+impl Ports {
     fn has(&self, port: u16) -> bool {
-        self.port == Some(port) || self.used.contains(&port)
+        self.own == Some(port) || self.used.contains(&port)
     }
 }
 
-/// The port that a cluster gets first: the same one wherever this user opens it.
-fn preferred_port(server: &str) -> u16 {
-    let number = Sha256::digest(server).iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+/// The port that a page gets first: the same one wherever this user opens it.
+fn preferred_port(server: &str, page: &str) -> u16 {
+    let number = Sha256::digest(format!("{server} {page}"))
+        .iter()
+        .take(8)
+        .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     u16::try_from(number % u64::from(PORTS)).map_or(FIRST_PORT, |step| FIRST_PORT + step)
 }
 
@@ -169,6 +193,23 @@ fn read(path: &Path) -> Option<Remembered> {
 fn not_here(what: &str, folder: &Path, error: &Error) -> Error {
     let start = Error::new(Kind::Other, format!("cannot {what} in `{}`", folder.display()));
     error.causes().iter().fold(start, Error::cause)
+}
+
+/// Whether this process serves a page at this port, and does not only wait there for a sign-in.
+pub(crate) fn serves(folder: Option<PathBuf>, pid: u32, port: u16) -> bool {
+    let files = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+    let end = format!(".{port}.lock");
+    let locks = files.into_iter().flatten().flatten().map(|file| file.path());
+    let locks = locks.filter(|path| path.to_str().is_some_and(|path| path.ends_with(&end)));
+    let mut holders = locks.filter_map(|path| holder(private_file::open_to_lock(&path, false).ok()??));
+    holders.any(|holder| (holder.pid, holder.port) == (pid, port))
+}
+
+/// Who wrote into a lock file.
+fn holder(file: File) -> Option<Holder> {
+    let mut text = Vec::new();
+    let _ = file.take(LONGEST_HOLDER).read_to_end(&mut text);
+    serde_json::from_slice(&text).ok()
 }
 
 /// The right to serve one cluster at one port. It ends when this is dropped, and with the process.
@@ -213,26 +254,22 @@ impl Holder {
 impl Running {
     /// Takes the port for this cluster, before a socket is bound to it: a port that is taken then is
     /// another program's.
-    pub(crate) fn take(state: &OpenState, holder: &Holder) -> Result<Claim> {
+    pub(crate) fn take(state: &OpenState, this: &Holder) -> Result<Claim> {
         let Some(folder) = &state.folder else { return Ok(Claim::Mine(Self { file: None })) };
         let cannot = |error: &Error| not_here("note which `open` runs", folder, error);
         private_file::prepare_folder(folder).map_err(|error| cannot(&error))?;
-        let path = folder.join(format!("{}.{}.lock", key(&state.server), holder.port));
+        let path = folder.join(format!("{}.{}.lock", key(&state.server), this.port));
         let file = private_file::open_to_lock(&path, true).map_err(|error| cannot(&error))?;
         let Some(file) = file else { return Err(Error::bug("a lock file that was made is missing")) };
         match file.try_lock() {
             Ok(()) => {
-                let text = serde_json::to_vec(holder).unwrap_or_default();
+                let text = serde_json::to_vec(this).unwrap_or_default();
                 // A courtesy to those who come later, so a failure is none.
                 let rewritten = file.set_len(0).and_then(|()| (&file).rewind());
                 let _ = rewritten.and_then(|()| (&file).write_all(&text));
                 Ok(Claim::Mine(Self { file: Some(file) }))
             }
-            Err(TryLockError::WouldBlock) => {
-                let mut text = Vec::new();
-                let _ = file.take(LONGEST_HOLDER).read_to_end(&mut text);
-                Ok(Claim::Held(serde_json::from_slice(&text).ok()))
-            }
+            Err(TryLockError::WouldBlock) => Ok(Claim::Held(holder(file))),
             Err(TryLockError::Error(error)) => Err(cannot(&Error::new(Kind::Other, "cannot lock").caused_by(&error))),
         }
     }
@@ -247,13 +284,13 @@ impl Drop for Running {
     }
 }
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Ports that no browser blocks, no system hands out, and no sign-in comes back to unless told to.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 10_000;
 /// How many ports that were never used are tried.
 const NEW_PORTS: usize = 20;
-/// How many ports are remembered besides the cluster's own.
+/// How many ports are remembered besides the page's own.
 const MOST_USED: usize = 100;
 /// Bytes.
 const LONGEST_HOLDER: u64 = 4096;

@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
 use crate::environment::Environment;
@@ -382,15 +383,25 @@ fn assignment(flag: &str, value: &OsStr) -> OsString {
 /// secrets, and without those that matter to one run only. `--prompt=consent` stays: some providers
 /// give a refresh token only with it.
 pub(crate) fn given(matches: &ArgMatches) -> Vec<String> {
-    let command = get_token_command();
-    let kept = command.get_arguments().filter(|argument| !NOT_REPEATED.contains(&argument.get_id().as_str()));
+    let mut words = words(&get_token_command(), matches, NOT_REPEATED);
+    words.retain(|word| !word.starts_with("--prompt=") || word == "--prompt=consent");
+    words
+}
+
+/// This command's flags as they were given, but for some.
+pub(crate) fn words(command: &Command, matches: &ArgMatches, without: &[&str]) -> Vec<String> {
     let mut words = Vec::new();
-    for argument in kept {
+    for argument in command.get_arguments() {
         let id = argument.get_id().as_str();
         let long = argument.get_long().unwrap_or(id);
-        let values = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
-        let values = values.filter(|value| id != "prompt" || *value == "consent");
-        words.extend(values.map(|value| format!("--{long}={}", value.to_string_lossy())));
+        let values = matches.try_get_raw(id).ok().flatten().filter(|_| !without.contains(&id));
+        let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let Some(values) = values.filter(|_| typed(id)) else { continue };
+        if argument.get_action().takes_values() {
+            words.extend(values.map(|value| format!("--{long}={}", value.to_string_lossy())));
+        } else {
+            words.push(format!("--{long}"));
+        }
     }
     words
 }

@@ -7,7 +7,7 @@ pub(crate) struct PortHolder {
     pub(crate) pid: u32,
     /// Its program's file name.
     pub(crate) name: String,
-    /// It is this program too, so it will be done soon.
+    /// It is this program too: it signs in, and will be done soon, or serves a page.
     pub(crate) ours: bool,
 }
 

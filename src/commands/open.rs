@@ -4,15 +4,16 @@ mod as_headlamp;
 mod as_kubectl;
 mod showing;
 
+use std::iter;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgMatches, Args, Command, ValueEnum};
 use url::Url;
 
-use super::block_on;
+use super::{block_on, shell_word};
 use crate::api_server::Review;
 use crate::clock::Clock;
 use crate::cluster_client::ClusterClient;
@@ -28,7 +29,7 @@ use crate::kubeconfig_flags::{ClusterArguments, duration};
 use crate::kubeconfig_user::{BearerSource, Target};
 use crate::loopback::is_loopback;
 use crate::open_state::{Choice, OpenState};
-use crate::options::{Interactive, Options};
+use crate::options::{self, Interactive, Options};
 use crate::pod_http::Connect;
 use crate::port_forward::PortForward;
 use crate::settings::{BrowserSettings, CallbackPlace, Settings};
@@ -73,7 +74,7 @@ pub(crate) struct Arguments {
     /// An origin that the page may load from and speak to besides its own (repeatable)
     #[arg(long, value_name = "ORIGIN", help_heading = "Headlamp")]
     allow_origin: Vec<String>,
-    /// The local port [default: one that stays the same for each cluster]
+    /// The local port [default: one that stays the same for each Headlamp]
     #[arg(long, value_name = "PORT", help_heading = "Local server")]
     port: Option<u16>,
     /// Listen at this address too; beyond loopback only with `--expose-to-network`
@@ -108,7 +109,21 @@ enum Who {
     Headlamp,
 }
 
-pub(crate) fn run(arguments: &Arguments, ui: Ui, environment: &Environment, clock: Clock) -> Result<()> {
+/// The flags as they were typed, for hints: without those that say which Headlamp is meant, and without a
+/// token.
+pub(crate) fn given(matches: &ArgMatches) -> Vec<String> {
+    let command = Arguments::augment_args(Command::new("open"));
+    options::words(&command, matches, &["namespace", "service", "token", "verbose"])
+}
+
+/// `given` are the flags as they were typed.
+pub(crate) fn run(
+    arguments: &Arguments,
+    given: &[String],
+    ui: Ui,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<()> {
     let ui = ui.at(arguments.verbose.unwrap_or_default());
     arguments.check()?;
     let flags = &arguments.cluster;
@@ -123,8 +138,21 @@ pub(crate) fn run(arguments: &Arguments, ui: Ui, environment: &Environment, cloc
         let line = StatusLine::start(ui);
         let surroundings = Surroundings { environment: arguments.over(environment), ui, clock };
         let client = ClusterClient::new(&target, surroundings, line.step_aside(), question_limit)?;
-        let open =
-            Open { arguments, target: &target, own_entry, callbacks, client, line, limit, ui, environment, clock };
+        let command = iter::once("kubectl headlamp open".to_owned()).chain(given.iter().map(|word| shell_word(word)));
+        let command = command.collect::<Vec<_>>().join(" ");
+        let open = Open {
+            arguments,
+            command,
+            target: &target,
+            own_entry,
+            callbacks,
+            client,
+            line,
+            limit,
+            ui,
+            environment,
+            clock,
+        };
         match arguments.sign_in {
             Who::Kubectl => Box::pin(as_kubectl::run(&open)).await,
             Who::Headlamp => as_headlamp::run(&open).await,
@@ -223,6 +251,8 @@ fn is_reserved(port: u16, callbacks: &[Callback]) -> bool {
 /// One run.
 struct Open<'a> {
     arguments: &'a Arguments,
+    /// What would do the same again, but for the choice of a Headlamp.
+    command: String,
     target: &'a Target,
     own_entry: Option<Settings>,
     callbacks: Vec<Callback>,
@@ -275,6 +305,7 @@ impl Open<'_> {
             remembered.as_ref(),
             self.target.namespace.as_deref(),
             Person::at_the_terminal(self.ui, self.line.step_aside()),
+            &self.command,
             self.limit,
         )
         .await?;

@@ -282,7 +282,7 @@ fn what_was_searched_is_said_where_nothing_is_found() {
     let told = |cluster: Cluster, wanted: &Wanted| {
         let found = cluster.find(wanted, Some("mine")).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(found.headlamps, []);
-        found.searched.nothing_found(wanted).to_string()
+        found.searched.nothing_found(wanted, "kubectl headlamp open").to_string()
     };
     let everywhere = told(Cluster::of(vec![]), &Wanted::default());
     assert!(everywhere.contains("no Headlamp was found in the cluster\n"), "{everywhere}");

@@ -344,7 +344,7 @@ async fn several_are_found_with_rights_in_their_namespace_alone() {
     }
     let none = find(&client, &Wanted::default(), None).await.unwrap();
     assert_eq!(none.headlamps, []);
-    let told = none.searched.nothing_found(&Wanted::default()).to_string();
+    let told = none.searched.nothing_found(&Wanted::default(), "kubectl headlamp open").to_string();
     assert!(told.contains("User \"ada\" cannot list resource"), "{told}");
     let everywhere = find(&space.client(None).await, &Wanted::default(), None).await.unwrap().headlamps;
     assert_eq!(everywhere.iter().filter(|one| one.namespace == space.namespace).count(), 2);

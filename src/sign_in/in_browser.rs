@@ -8,6 +8,7 @@ use crate::browser::Opener;
 use crate::callback::{self, Answer, Bind, Listener, Page, Taken};
 use crate::error::{Error, Result};
 use crate::oidc::{self, Attempt, AuthorizationExtra, Refusal};
+use crate::open_state;
 use crate::secret::Secret;
 
 /// `opener` is `None` where a person is to open the address that is printed.
@@ -107,10 +108,7 @@ pub(super) async fn listen(context: SignIn<'_>) -> Result<Listener> {
             Bind::Listening(listener) => return Ok(listener),
             Bind::Taken(taken) => taken,
         };
-        let Some(ours) = taken
-            .iter()
-            .find(|taken| taken.by.as_ref().is_some_and(|holder| holder.ours && holder.pid != std::process::id()))
-        else {
+        let Some(ours) = taken.iter().find(|taken| signs_in(context, taken)) else {
             return Err(port_taken(&taken));
         };
         if !told {
@@ -122,11 +120,19 @@ pub(super) async fn listen(context: SignIn<'_>) -> Result<Listener> {
     }
 }
 
+/// Whether another process of ours waits there for its own sign-in, and so not for ever.
+fn signs_in(context: SignIn<'_>, taken: &Taken) -> bool {
+    let serves = |pid| open_state::serves(open_state::folder(context.environment), pid, taken.port);
+    let holder = taken.by.as_ref();
+    holder.is_some_and(|holder| holder.ours && holder.pid != std::process::id() && !serves(holder.pid))
+}
+
 fn port_taken(taken: &[Taken]) -> Error {
     let ports: Vec<String> = taken.iter().map(|taken| taken.port.to_string()).collect();
     let error = Error::sign_in_failed(format!("cannot wait for the browser's answer on port {}", ports.join(", ")));
     let error = taken.iter().fold(error, |error, taken| {
         let by = match &taken.by {
+            Some(holder) if holder.ours => format!(": `kubectl headlamp open` (process {}) serves there", holder.pid),
             Some(holder) => format!(": `{}` (process {}) listens there", holder.name, holder.pid),
             None => ": another program listens there".to_owned(),
         };

@@ -128,7 +128,7 @@ fn the_help_of_open() {
 
     Local server:
           --port <PORT>
-              The local port [default: one that stays the same for each cluster]
+              The local port [default: one that stays the same for each Headlamp]
 
           --address <ADDRESS>
               Listen at this address too; beyond loopback only with `--expose-to-network`

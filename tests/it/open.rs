@@ -5,11 +5,13 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use headlamp_test_support::{Fault, Gate, HeadlampInstall, Launcher, Oidc, Play, StandIn, StandInOptions, wait_until};
+use headlamp_test_support::{
+    Fault, Gate, HeadlampInstall, Launcher, Oidc, Play, Provider, StandIn, StandInOptions, wait_until,
+};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::open_desk::{
-    DEADLINE, Desk, PODS, Tab, address, connect, error, event, exchange, interrupted, port_of, visit,
+    DEADLINE, Desk, PODS, Tab, UPSTREAM_PODS, address, connect, error, event, exchange, interrupted, port_of, visit,
 };
 
 // Ports, and who is there already.
@@ -67,6 +69,45 @@ fn a_second_open_of_the_same_cluster_shows_the_first_one() {
 }
 
 #[test]
+fn two_headlamps_of_a_cluster_have_ports_of_their_own() {
+    let desk = Desk::taken();
+    desk.install("team", &HeadlampInstall::default());
+    let port = |flags: &[&str]| {
+        let mut open = desk.open([]).args(flags).spawn();
+        let port = port_of(&address(&mut open));
+        let _ = interrupted(open);
+        port
+    };
+    let (first, second) = (port(&["-n", "headlamp"]), port(&["-n", "team"]));
+    assert_ne!(first, second);
+    assert_eq!((port(&["-n", "headlamp"]), port(&["-n", "team"])), (first, second));
+    // Where that is chosen all the same, it is said.
+    let mut open = desk.open(["-n", "team", "--port"]).arg(first.to_string()).spawn();
+    assert_eq!(port_of(&address(&mut open)), first);
+    let said = format!("this port was used for another page, headlamp/headlamp at {}/", desk.cluster.url());
+    assert!(interrupted(open).stderr.contains(&said));
+}
+
+#[test]
+fn a_sign_in_does_not_wait_for_the_port_of_a_page() {
+    let provider = Provider::start();
+    let desk = Desk::taken();
+    for mode in ["headlamp", "kubectl"] {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut open = desk.open(["--sign-in", mode, "--port"]).arg(free.to_string()).spawn();
+        let port = port_of(&address(&mut open));
+        let began = Instant::now();
+        let flags = desk.sandbox.flags(&provider).into_iter().filter(|flag| !flag.starts_with("--listen"));
+        let output = desk.sandbox.command(["get-token"]).args(flags).arg(format!("--listen-address=:{port}")).run();
+        assert_eq!(output.code, 4, "{output}");
+        let holder = format!("port {port} is taken: `kubectl headlamp open` (process {}) serves there", open.id());
+        assert!(output.stderr.contains(&holder) && !output.stderr.contains("waiting for the sign-in"), "{output}");
+        assert!(began.elapsed() < Duration::from_secs(20), "it waited");
+        let _ = interrupted(open);
+    }
+}
+
+#[test]
 fn an_address_beyond_loopback_needs_consent() {
     let desk = Desk::taken();
     // Of nobody (RFC 5737).
@@ -80,7 +121,7 @@ fn an_address_beyond_loopback_needs_consent() {
     ");
     let output = desk.open(["--address=192.0.2.7", "--expose-to-network"]).run();
     assert!(output.code == 5 && output.stderr.contains("cannot listen at `192.0.2.7:"), "{output}");
-    assert!(desk.cluster.requests().is_empty());
+    assert!(desk.headlamp.requests().is_empty());
     let mut open = desk.open(["--address=127.0.0.2"]).spawn();
     let tab = Tab::of(&mut open);
     let host = format!("127.0.0.2:{}", tab.port);
@@ -90,6 +131,53 @@ fn an_address_beyond_loopback_needs_consent() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let _ = interrupted(open);
+}
+
+/// An address of this machine that others can reach. Nothing is sent: the system only says which it
+/// would send from.
+fn outer_address() -> std::net::IpAddr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("203.0.113.1:9").expect("this test needs a machine with an address beyond loopback");
+    socket.local_addr().unwrap().ip()
+}
+
+#[test]
+fn with_consent_it_listens_beyond_loopback_for_its_one_browser_there() {
+    let desk = Desk::taken();
+    let outer = outer_address();
+    let mut open = desk.open(["--expose-to-network", "--address"]).arg(outer.to_string()).spawn();
+    let start = url::Url::parse(&address(&mut open)).unwrap();
+    let port = start.port().unwrap();
+    let host = format!("{outer}:{port}");
+    let said = format!("warning: whoever can read what is sent to `{host}` can act as you: it is not encrypted");
+    open.wait_for_stderr(&said);
+    // What a browser says of where it is, and of where a request comes from.
+    let ask = |path: &str, at: &str, headers: &[(&str, &str)]| {
+        let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let mut stream = std::net::TcpStream::connect(&host).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n{}\r\n", lines.concat());
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let cookie = answer.split("set-cookie: ").nth(1).and_then(|rest| rest.split(';').next()).unwrap_or_default();
+        (answer[9..12].parse::<u16>().unwrap(), cookie.to_owned())
+    };
+    let (status, cookie) = ask(start.path(), &host, &[("Sec-Fetch-Site", "none"), ("Sec-Fetch-Dest", "document")]);
+    assert_eq!(status, 200);
+    let cookie = ("Cookie", cookie.as_str());
+    let script = [("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Dest", "empty")];
+    let from_script = |at: &str, headers: &[(&str, &str)]| ask(PODS, at, &[&script, headers].concat()).0;
+    assert_eq!(from_script(&host, &[cookie]), 200);
+    let asked = desk.cluster.requests_to(UPSTREAM_PODS).len();
+    assert_eq!(from_script(&host, &[]), 403);
+    assert_eq!(from_script(&format!("evil.example:{port}"), &[cookie]), 403);
+    assert_eq!(from_script(&format!("{outer}:{}", port + 1), &[cookie]), 403);
+    assert_eq!(from_script(&host, &[cookie, ("Origin", "http://evil.example")]), 403);
+    assert_eq!(from_script(&host, &[cookie, ("Origin", &format!("http://localhost:{port}"))]), 403);
+    assert_eq!(ask(PODS, &host, &[cookie, ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Dest", "empty")]).0, 403);
+    assert_eq!(desk.cluster.requests_to(UPSTREAM_PODS).len(), asked, "the cluster was asked");
+    let _ = interrupted(open);
+    std::net::TcpStream::connect(&host).unwrap_err();
 }
 
 // What is shown.

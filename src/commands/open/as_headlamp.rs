@@ -10,7 +10,7 @@ use super::{LOOK, Open, SIGN_IN_PORT, connect};
 use crate::commands::login_command;
 use crate::error::{Error, Kind, Result};
 use crate::headlamp::Headlamp;
-use crate::open_state::{self, OpenState};
+use crate::open_state::{self, Holder, OpenState, Running};
 use crate::peer::Owners;
 use crate::plain_forward::{self, Traffic};
 use crate::port_forward::PortForward;
@@ -26,6 +26,8 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
     let at = listeners.first().and_then(|listener| listener.local_addr().ok());
     let port = at.map_or(port, |at| at.port());
     let mut state = OpenState::load(open_state::folder(open.environment), open.client.server());
+    // Sign-ins that need this port are told so, and do not wait.
+    let _running = Running::take(&state, &Holder::this(port, None, open.target.context.as_deref()))?;
     let headlamp = open.headlamp(&mut state).await?;
     if let Err(error) = state.save() {
         open.ui.note(error.message());

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::{Event, Gateway, Parts};
 use crate::gateway_headers::PagePolicy;
 use crate::gateway_request::OWN_PREFIX;
-use crate::headlamp::{Headlamp, Wanted};
+use crate::headlamp::Headlamp;
 use crate::headlamp_config;
 use crate::kubeconfig_user::Impersonation;
 use crate::loopback::{self, Bound};
@@ -39,12 +39,12 @@ const TAB_PAUSE: Duration = Duration::from_secs(60);
 pub(super) async fn run(open: &Open<'_>) -> Result<()> {
     let policy = PagePolicy::allowing(&open.arguments.allow_origin)?;
     let mut state = OpenState::load(open_state::folder(open.environment), open.client.server());
-    let place = match listen(open, &mut state).await? {
+    open.review().await?;
+    let page = Page::of(open, &mut state).await?;
+    let place = match listen(open, &mut state, &page.name).await? {
         Place::Ours(place) => place,
         Place::Running(holder) => return show_running(open, &holder).await,
     };
-    open.review().await?;
-    let page = Page::of(open, &mut state).await?;
     if let Err(error) = state.save() {
         open.ui.note(format!("{}: {}", error.message(), error.causes().join(": ")));
     }
@@ -103,7 +103,7 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
         if let Some((end, at)) = told_so_far.ended
             && at.elapsed() >= GOODBYE
         {
-            return Err(over(end));
+            return Err(over(end).hint(format!("`{}` opens it again", open.command)));
         }
     }
 }
@@ -140,17 +140,15 @@ struct Listening {
 }
 
 /// Takes the first port that is free, or finds that the page is open already.
-async fn listen(open: &Open<'_>, state: &mut OpenState) -> Result<Place> {
+async fn listen(open: &Open<'_>, state: &mut OpenState, page: &str) -> Result<Place> {
     let chosen = open.arguments.port;
-    if let Some(other) = chosen.and_then(|port| state.port_of_another(port)) {
-        open.ui.note(format!(
-            "this port was used for the cluster `{other}`: the browser may still keep things of its page"
-        ));
+    if let Some(other) = chosen.and_then(|port| state.port_of_another(page, port)) {
+        open.ui.note(format!("this port was used for another page, {other}: the browser may still keep things of it"));
     }
-    let ports = chosen.map_or_else(|| state.ports_to_try(), |port| vec![port]);
+    let ports = chosen.map_or_else(|| state.ports_to_try(page), |port| vec![port]);
     // One that was remembered may have become a sign-in's since.
     let ports = ports.into_iter().filter(|port| !is_reserved(*port, &open.callbacks));
-    let user = as_whom(open);
+    let user = as_whom(open, page);
     let mut error = Error::settings("no port is free for the page");
     for port in ports {
         let port = if port == 0 { any_port().await? } else { port };
@@ -166,7 +164,7 @@ async fn listen(open: &Open<'_>, state: &mut OpenState) -> Result<Place> {
         };
         match loopback::bind(port).await {
             Bound::Listening(listeners) => {
-                state.use_port(port, chosen.is_some_and(|chosen| chosen != 0));
+                state.use_port(page, port, chosen.is_some_and(|chosen| chosen != 0));
                 for taken in error.causes() {
                     open.ui.note(format!("{taken}: using port {port}"));
                 }
@@ -210,9 +208,9 @@ async fn listen_further(open: &Open<'_>, mut place: Listening) -> Result<Place> 
     Ok(Place::Ours(place))
 }
 
-/// Whose page it is, and of which Headlamp where that was said: two that differ in this are two
-/// pages. A token or server that was typed makes it one of its own.
-fn as_whom(open: &Open<'_>) -> String {
+/// Which page it is, and as whom: two that differ in this are two pages. A token or server that was typed
+/// makes it one of its own.
+fn as_whom(open: &Open<'_>, page: &str) -> String {
     let user = &open.target.user;
     let name = user.name.as_deref().unwrap_or_default();
     let arguments = open.arguments;
@@ -222,7 +220,6 @@ fn as_whom(open: &Open<'_>) -> String {
         || typed.certificate_authority.is_some()
         || typed.tls_server_name.is_some()
         || typed.insecure_skip_tls_verify
-        || arguments.ui.is_some()
         || arguments.address.is_some()
         || !arguments.allow_origin.is_empty();
     let own = if own { format!(" of process {}", std::process::id()) } else { String::new() };
@@ -233,9 +230,8 @@ fn as_whom(open: &Open<'_>) -> String {
     });
     let file = arguments.cluster.kubeconfig.kubeconfig.as_deref().map(|file| file.display().to_string());
     let file = file.or_else(|| open.environment.text("KUBECONFIG").map(str::to_owned)).unwrap_or_default();
-    let Wanted { namespace, service, service_port } = arguments.wanted();
-    let headlamp = [namespace, service, service_port].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    format!("{name}{} {headlamp} {file}{own}", acted.unwrap_or_default())
+    let port = arguments.service_port.as_deref().unwrap_or_default();
+    format!("{name}{} {page} {port} {file}{own}", acted.unwrap_or_default())
 }
 
 /// Another `open` serves it: its browser is let in by its cookie.
@@ -256,6 +252,8 @@ async fn show_running(open: &Open<'_>, holder: &Holder) -> Result<()> {
 
 /// Where the page's files come from.
 struct Page {
+    /// Its own in the cluster: a Headlamp's namespace and name, or the folder.
+    name: String,
     files: UiFiles,
     base: String,
     pod: Option<PortForward>,
@@ -264,15 +262,18 @@ struct Page {
 impl Page {
     async fn of(open: &Open<'_>, state: &mut OpenState) -> Result<Self> {
         if let Some(folder) = &open.arguments.ui {
-            return Ok(Self { files: UiFiles::from_folder(folder, "")?, base: String::new(), pod: None });
+            let files = UiFiles::from_folder(folder, "")?;
+            let name = folder.canonicalize().unwrap_or_else(|_| folder.clone()).display().to_string();
+            return Ok(Self { name, files, base: String::new(), pod: None });
         }
         let headlamp = open.headlamp(state).await?;
         let pod = PortForward::new(open.client.kube(), &headlamp);
         let folder = open.environment.state_folder().map(|folder| folder.join("ui").join(state.key()));
         let Headlamp { namespace, name, tls, base, .. } = &headlamp;
-        let cache = folder.map(|folder| UiCache::at(folder, &format!("{namespace}/{name}"), open.clock));
+        let name = format!("{namespace}/{name}");
+        let cache = folder.map(|folder| UiCache::at(folder, &name, open.clock));
         let files = UiFiles::from_pod(connect(&pod), *tls, base, cache)?;
-        Ok(Self { files, base: base.clone(), pod: Some(pod) })
+        Ok(Self { name, files, base: base.clone(), pod: Some(pod) })
     }
 
     fn reset(&self) {
@@ -355,7 +356,7 @@ impl Told<'_> {
 }
 
 fn over(end: End) -> Error {
-    let error = match end {
+    match end {
         End::StartedTwice => {
             Error::new(Kind::Other, "the start address was used a second time, so the page was closed")
                 .cause("somebody else may have seen it")
@@ -363,8 +364,7 @@ fn over(end: End) -> Error {
         End::AnotherUser => {
             Error::new(Kind::SignInFailed, "somebody else than before signed in, so the page was closed")
         }
-    };
-    error.hint("`kubectl headlamp open` opens it again")
+    }
 }
 
 fn late(open: &Open<'_>) -> Error {

@@ -70,6 +70,23 @@ fn other_machines_are_let_in_only_when_that_is_said() {
 }
 
 #[test]
+fn a_hint_repeats_what_was_typed_but_the_choice_and_the_token() {
+    let given = |words: &str| {
+        let command = Arguments::augment_args(Command::new("open")).no_binary_name(true);
+        given(&command.try_get_matches_from(words.split_whitespace()).unwrap()).join(" ")
+    };
+    assert_eq!(given("--token s3cret --service ui -n team -v"), "");
+    assert_eq!(
+        given("--context dev --kubeconfig=/k --as jane --as-group a --as-group b --insecure-skip-tls-verify"),
+        "--kubeconfig=/k --context=dev --insecure-skip-tls-verify=true --as=jane --as-group=a --as-group=b"
+    );
+    assert_eq!(
+        given("--no-browser --path /c/main --sign-in headlamp --timeout 5m"),
+        "--sign-in=headlamp --path=/c/main --no-browser --timeout=5m"
+    );
+}
+
+#[test]
 fn a_path_that_leads_elsewhere_is_refused_before_anything_is_asked() {
     for path in ["//evil.example", "/../x", "/.kubectl-headlamp/start/x", "/c%2fx"] {
         for mode in ["", " --sign-in headlamp"] {

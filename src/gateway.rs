@@ -33,7 +33,7 @@ use crate::gateway_request::{Decision, Gate, NO_SESSION, OWN_PREFIX, Refusal, de
 use crate::gateway_sign_in::{GatewaySignIn, Stage};
 use crate::headlamp_config::{self, Listed};
 use crate::http2_pool::Body;
-use crate::peer::{Owners, Peer};
+use crate::peer::Owners;
 use crate::random::Random;
 use crate::secret::Secret;
 use crate::sign_in::Tab;
@@ -192,7 +192,7 @@ impl Shared {
     async fn respond(&self, caller: &Caller, request: Request<Incoming>) -> Result<Response<Body>> {
         let peer = caller.peer(&self.owners).await;
         let standing = self.session.standing(request.headers());
-        if standing == Standing::Known && peer != Peer::AnotherUser {
+        if standing == Standing::Known && peer.may_come() {
             caller.is_known();
         }
         let (head, body) = request.into_parts();

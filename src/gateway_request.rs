@@ -219,8 +219,10 @@ pub(crate) fn decide(gate: &Gate, head: &Parts, peer: Peer, standing: Standing) 
 }
 
 fn judge(gate: &Gate, head: &Parts, peer: Peer, standing: Standing) -> Outcome {
-    if peer == Peer::AnotherUser {
-        return Err(Refusal::forbidden("this server belongs to another user of this machine"));
+    match peer {
+        Peer::AnotherUser => return Err(Refusal::forbidden("this server belongs to another user of this machine")),
+        Peer::Nobody => return Err(UNTOLD),
+        Peer::SameUser | Peer::Unknown => {}
     }
     let asked = Asked::read(gate, head)?;
     asked.check_destination()?;
@@ -238,6 +240,9 @@ fn judge(gate: &Gate, head: &Parts, peer: Peer, standing: Standing) -> Outcome {
 pub(crate) const NO_SESSION: Refusal =
     Refusal::forbidden("only the browser that `kubectl headlamp open` opened is served here")
         .instead("run `kubectl headlamp open`");
+const UNTOLD: Refusal =
+    Refusal::forbidden("this system does not say whose connection this is, and other users of it are not served")
+        .instead("reload this page, or open it in a browser that runs on this system");
 const WRONG_METHOD: Refusal = Refusal::method("this address does not take this method");
 
 /// A request whose form is beyond doubt.

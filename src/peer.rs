@@ -11,39 +11,69 @@ pub(crate) enum Peer {
     Unknown,
     /// Or one who has hung up before it could be told who it was.
     AnotherUser,
+    /// This system says of each connection whose it is, but not of this one.
+    Nobody,
 }
 
-/// The users who may connect, by their numbers.
+impl Peer {
+    pub(crate) fn may_come(self) -> bool {
+        matches!(self, Self::SameUser | Self::Unknown)
+    }
+}
+
+/// The users who may connect.
 #[derive(Clone, Debug)]
-pub(crate) struct Owners(Vec<u32>);
+pub(crate) struct Owners {
+    /// By their numbers.
+    users: Vec<u32>,
+    /// Whether loopback leads in from another system, whose sockets are listed nowhere here: Windows'
+    /// browsers come so to WSL with mirrored networking.
+    #[cfg(target_os = "linux")]
+    relayed: bool,
+}
 
 impl Owners {
     /// This process's user, and root: it can do anything here anyway, and so does the relay through
     /// which Windows' browsers reach WSL.
     #[cfg(unix)]
     pub(crate) fn of_this_process() -> Self {
-        Self(vec![rustix::process::geteuid().as_raw(), 0])
+        Self {
+            users: vec![rustix::process::geteuid().as_raw(), 0],
+            #[cfg(target_os = "linux")]
+            relayed: is_wsl(),
+        }
     }
 
     #[cfg(not(unix))]
     pub(crate) fn of_this_process() -> Self {
-        Self(Vec::new())
+        Self { users: Vec::new() }
     }
 
     #[cfg(test)]
     pub(crate) fn these(users: &[u32]) -> Self {
-        Self(users.to_owned())
+        Self {
+            users: users.to_owned(),
+            #[cfg(target_os = "linux")]
+            relayed: false,
+        }
     }
 
     /// Whose the other end is of the connection between these addresses, `ours` being this end.
     #[cfg(target_os = "linux")]
     pub(crate) async fn peer(&self, ours: SocketAddr, theirs: SocketAddr) -> Peer {
-        if let Some(user) = crate::socket_owner::of(theirs, ours) {
-            return self.of_user(user);
+        let look_up = async || {
+            if let Some(user) = crate::socket_owner::of(theirs, ours) {
+                return self.of_user(user);
+            }
+            let owners = self.clone();
+            let look_up = move || owners.in_table(&crate::tcp_table::read(), ours, theirs);
+            tokio::task::spawn_blocking(look_up).await.unwrap_or(Peer::Unknown)
+        };
+        // Connections come and go while the table is read, and it may miss one.
+        match look_up().await {
+            Peer::Nobody => look_up().await,
+            told => told,
         }
-        let owners = self.clone();
-        let look_up = move || owners.in_table(&crate::tcp_table::read(), ours, theirs);
-        tokio::task::spawn_blocking(look_up).await.unwrap_or(Peer::Unknown)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -51,24 +81,33 @@ impl Owners {
         Peer::Unknown
     }
 
-    /// An end that no process holds any more needs no answer. One that is not listed while ours is
-    /// open lies outside: Windows' browsers come so to WSL with mirrored networking.
+    /// An end that no process holds any more needs no answer. One beyond this machine is listed nowhere.
     #[cfg(target_os = "linux")]
     fn in_table(&self, table: &str, ours: SocketAddr, theirs: SocketAddr) -> Peer {
         use crate::tcp_table::{ESTABLISHED, sockets};
+        // IPv4 within IPv6 stands in the table as what it is.
+        let [ours, theirs] = [ours, theirs].map(|end| SocketAddr::new(end.ip().to_canonical(), end.port()));
         if let Some(their) = sockets(table).find(|socket| socket.local == theirs && socket.remote == ours) {
             return if their.inode == 0 { Peer::AnotherUser } else { self.of_user(their.user) };
         }
         match sockets(table).find(|socket| socket.local == ours && socket.remote == theirs) {
             Some(our) if our.state != ESTABLISHED => Peer::AnotherUser,
-            _ => Peer::Unknown,
+            _ if !theirs.ip().is_loopback() || self.relayed => Peer::Unknown,
+            None if sockets(table).next().is_none() => Peer::Unknown,
+            _ => Peer::Nobody,
         }
     }
 
     #[cfg(target_os = "linux")]
     fn of_user(&self, user: u32) -> Peer {
-        if self.0.contains(&user) { Peer::SameUser } else { Peer::AnotherUser }
+        if self.users.contains(&user) { Peer::SameUser } else { Peer::AnotherUser }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_wsl() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.to_ascii_lowercase().contains("microsoft")
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -109,18 +148,34 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn an_end_outside_the_table_is_unknown() {
-        let addresses =
-            |port| (SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let table = "1: 0100007F:1F40 0100007F:9C40 01 0:0 0:0 0 1000 0 12\n2: 0100007F:1F40 0100007F:9C41 08 0:0 0:0 0 1000 0 13\n";
+    fn an_end_on_loopback_that_is_not_in_the_table_is_nobodys() {
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let table = "1: 0100007F:1F40 0100007F:9C40 01 0:0 0:0 0 1000 0 12\n2: 0100007F:1F40 0100007F:9C41 08 0:0 0:0 0 1000 0 13\n\
+            3: 0100007F:9C43 0100007F:1F40 01 0:0 0:0 0 1000 0 14\n";
         let owners = Owners::these(&[1000]);
-        let told = |port| {
-            let (ours, theirs) = addresses(port);
-            owners.in_table(table, ours, theirs)
-        };
-        assert_eq!(told(40_000), Peer::Unknown);
-        assert_eq!(told(40_001), Peer::AnotherUser);
-        assert_eq!(told(40_002), Peer::Unknown);
-        assert_eq!(owners.in_table("", addresses(40_000).0, addresses(40_000).1), Peer::Unknown);
+        let told = |theirs| owners.in_table(table, loopback(8000), theirs);
+        assert_eq!(told(loopback(40_000)), Peer::Nobody);
+        assert_eq!(told(loopback(40_001)), Peer::AnotherUser, "it has hung up");
+        assert_eq!(told(loopback(40_002)), Peer::Nobody);
+        assert_eq!(told(loopback(40_003)), Peer::SameUser);
+        let within = |port| SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port));
+        assert_eq!((told(within(40_000)), told(within(40_003))), (Peer::Nobody, Peer::SameUser));
+        // Another machine, tables that cannot be read, and Windows around WSL.
+        assert_eq!(told(SocketAddr::from(([192, 0, 2, 1], 40_000))), Peer::Unknown);
+        assert_eq!(owners.in_table("", loopback(8000), loopback(40_000)), Peer::Unknown);
+        let relayed = Owners { relayed: true, ..Owners::these(&[1000]) };
+        assert_eq!(relayed.in_table(table, loopback(8000), loopback(40_000)), Peer::Unknown);
+        assert_eq!(relayed.in_table(table, loopback(8000), loopback(40_003)), Peer::SameUser);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_is_listed_nowhere_may_not_come() {
+        let (client, server) = connection((Ipv4Addr::LOCALHOST, 0));
+        let ours = server.local_addr().unwrap();
+        // As if the system had not listed it: no connection has this end.
+        let theirs = SocketAddr::from(([127, 77, 77, 77], client.local_addr().unwrap().port()));
+        let owners = Owners { relayed: false, ..Owners::of_this_process() };
+        let told = owners.peer(ours, theirs).await;
+        assert!(told == Peer::Nobody && !told.may_come(), "{told:?}");
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
 use crate::loopback::{self, Bound};
-use crate::peer::{Owners, Peer};
+use crate::peer::Owners;
 use crate::pod_http::Connect;
 use crate::port_forward::{PodStream, of_stream};
 use crate::port_holder::PortHolder;
@@ -144,7 +144,7 @@ pub(crate) async fn serve(
 
 async fn is_ours(browser: &TcpStream, owners: Owners) -> bool {
     let (Ok(ours), Ok(theirs)) = (browser.local_addr(), browser.peer_addr()) else { return false };
-    owners.peer(ours, theirs).await != Peer::AnotherUser
+    owners.peer(ours, theirs).await.may_come()
 }
 
 /// Copies both ways. An error before the pod has answered is told to the browser.

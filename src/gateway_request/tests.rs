@@ -208,6 +208,8 @@ fn another_user_of_the_machine_is_refused_whatever_he_knows() {
     check(fetch("/config").peer(Peer::AnotherUser), "403");
     check(visit("/.kubectl-headlamp/start/secret").peer(Peer::AnotherUser), "403");
     check(fetch("/config").peer(Peer::Unknown), "config");
+    check(visit("/.kubectl-headlamp/start/secret").peer(Peer::Nobody), "403");
+    check_reason(fetch("/config").peer(Peer::Nobody), "does not say whose connection this is");
 }
 
 #[test]

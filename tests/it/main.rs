@@ -55,6 +55,8 @@ mod open_session;
 #[cfg(unix)]
 mod open_soak;
 #[cfg(unix)]
+mod open_terminal;
+#[cfg(unix)]
 mod opened;
 mod playground;
 #[cfg(unix)]

@@ -53,6 +53,12 @@ impl Terminal<'_> {
         self.screen.so_far()
     }
 
+    /// What stands on the screen now, row by row, the cursor's last: of a terminal that is as long as it
+    /// takes.
+    pub fn rows(&self) -> Vec<String> {
+        rows(&self.screen())
+    }
+
     /// Waits until this text is shown after what was expected before, and returns what came up to
     /// its end.
     pub fn expect(&mut self, text: &str) -> String {
@@ -121,4 +127,44 @@ impl Drop for Terminal<'_> {
             let _ = self.child.wait();
         }
     }
+}
+
+/// What bytes come to on a terminal that knows returns, newlines and the sequences that erase a line or
+/// move up and down.
+fn rows(bytes: &str) -> Vec<String> {
+    let mut rows = vec![String::new()];
+    let (mut row, mut column) = (0, 0);
+    let mut characters = bytes.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\r' => column = 0,
+            '\n' => row += 1,
+            '\u{1b}' => {
+                let mut count = String::new();
+                let last = characters.by_ref().skip(1).find(|character| {
+                    count.push(*character);
+                    character.is_ascii_alphabetic()
+                });
+                count.pop();
+                match last {
+                    Some('A') => row -= count.parse().unwrap_or(1),
+                    Some('B') => row += count.parse().unwrap_or(1),
+                    Some('K') => rows[row].clear(),
+                    _ => {}
+                }
+            }
+            character => {
+                let text = &mut rows[row];
+                let kept: String = text.chars().chain(std::iter::repeat(' ')).take(column).collect();
+                let rest: String = text.chars().skip(column + 1).collect();
+                *text = format!("{kept}{character}{rest}");
+                column += 1;
+            }
+        }
+        while rows.len() <= row {
+            rows.push(String::new());
+        }
+    }
+    rows.truncate(row + 1);
+    rows
 }

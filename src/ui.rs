@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 
 use crate::error::{Error, Kind, Result, printable};
 
+/// Called before another program, or a question of ours, gets the terminal; what it returns is dropped
 /// when that has ended.
 pub(crate) type StepAside = Arc<dyn Fn() -> Box<dyn Send> + Send + Sync>;
 

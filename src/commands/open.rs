@@ -109,11 +109,10 @@ enum Who {
     Headlamp,
 }
 
-/// The flags as they were typed, for hints: without those that say which Headlamp is meant, and without a
-/// token.
+/// The flags as they were typed, for hints: without a token.
 pub(crate) fn given(matches: &ArgMatches) -> Vec<String> {
     let command = Arguments::augment_args(Command::new("open"));
-    options::words(&command, matches, &["namespace", "service", "token", "verbose"])
+    options::words(&command, matches, &["token", "verbose"])
 }
 
 /// `given` are the flags as they were typed.
@@ -138,11 +137,11 @@ pub(crate) fn run(
         let line = StatusLine::start(ui);
         let surroundings = Surroundings { environment: arguments.over(environment), ui, clock };
         let client = ClusterClient::new(&target, surroundings, line.step_aside(), question_limit)?;
-        let command = iter::once("kubectl headlamp open".to_owned()).chain(given.iter().map(|word| shell_word(word)));
-        let command = command.collect::<Vec<_>>().join(" ");
+        let (again, elsewhere) = (command(given.iter()), command(given.iter().filter(|word| !chooses(word))));
         let open = Open {
             arguments,
-            command,
+            again,
+            elsewhere,
             target: &target,
             own_entry,
             callbacks,
@@ -158,6 +157,17 @@ pub(crate) fn run(
             Who::Headlamp => as_headlamp::run(&open).await,
         }
     })
+}
+
+/// This command with these flags, for a shell.
+fn command<'a>(given: impl Iterator<Item = &'a String>) -> String {
+    let words = iter::once("kubectl headlamp open".to_owned()).chain(given.map(|word| shell_word(word)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a flag says which Headlamp is meant.
+fn chooses(word: &str) -> bool {
+    ["--namespace=", "--service="].iter().any(|flag| word.starts_with(flag))
 }
 
 impl Arguments {
@@ -251,8 +261,10 @@ fn is_reserved(port: u16, callbacks: &[Callback]) -> bool {
 /// One run.
 struct Open<'a> {
     arguments: &'a Arguments,
-    /// What would do the same again, but for the choice of a Headlamp.
-    command: String,
+    /// The command that does the same again.
+    again: String,
+    /// The same but for the choice of a Headlamp, which is to follow.
+    elsewhere: String,
     target: &'a Target,
     own_entry: Option<Settings>,
     callbacks: Vec<Callback>,
@@ -305,7 +317,7 @@ impl Open<'_> {
             remembered.as_ref(),
             self.target.namespace.as_deref(),
             Person::at_the_terminal(self.ui, self.line.step_aside()),
-            &self.command,
+            &self.elsewhere,
             self.limit,
         )
         .await?;

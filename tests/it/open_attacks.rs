@@ -232,6 +232,7 @@ fn a_start_address_is_not_used_up_by_looking_and_its_second_use_ends_it_all() {
     let output = open.wait();
     insta::assert_snapshot!(output.code, @"1");
     assert!(output.stderr.contains("the start address was used a second time, so the page was closed"), "{output}");
+    assert!(output.stderr.contains("hint: `kubectl headlamp open --no-browser` opens it again"), "{output}");
     TcpStream::connect(("127.0.0.1", port)).unwrap_err();
 }
 

@@ -63,8 +63,8 @@ fn a_headlamp_elsewhere_is_opened_only_after_consent_which_is_remembered() {
     hint: if you trust it: `kubectl headlamp open --namespace team --service headlamp`
     ");
     assert!(desk.headlamp.requests().is_empty(), "its page was fetched all the same");
-    let output = desk.open(["--context", "dev", "--path=/c/main/pods?x=a b", "--as=jane"]).run();
-    let command = "kubectl headlamp open --context=dev --as=jane '--path=/c/main/pods?x=a b' --no-browser";
+    let output = desk.open(["--context", "dev", "--path=/c/main/pods?x=y", "--as=jane"]).run();
+    let command = "kubectl headlamp open --context=dev --as=jane '--path=/c/main/pods?x=y' --no-browser";
     let hint = format!("hint: if you trust it: `{command} --namespace team --service headlamp`");
     assert!(output.stderr.contains(&hint), "{output}");
 

@@ -103,7 +103,7 @@ pub(super) async fn run(open: &Open<'_>) -> Result<()> {
         if let Some((end, at)) = told_so_far.ended
             && at.elapsed() >= GOODBYE
         {
-            return Err(over(end).hint(format!("`{}` opens it again", open.command)));
+            return Err(over(end).hint(format!("`{}` opens it again", open.again)));
         }
     }
 }

@@ -70,12 +70,17 @@ fn other_machines_are_let_in_only_when_that_is_said() {
 }
 
 #[test]
-fn a_hint_repeats_what_was_typed_but_the_choice_and_the_token() {
-    let given = |words: &str| {
+fn a_hint_repeats_what_was_typed_but_the_token() {
+    let words = |words: &str| {
         let command = Arguments::augment_args(Command::new("open")).no_binary_name(true);
-        given(&command.try_get_matches_from(words.split_whitespace()).unwrap()).join(" ")
+        given(&command.try_get_matches_from(words.split_whitespace()).unwrap())
     };
-    assert_eq!(given("--token s3cret --service ui -n team -v"), "");
+    let given = |typed: &str| words(typed).join(" ");
+    assert_eq!(given("--token s3cret -v"), "");
+    let all = words("--service ui --context dev -n team --service-port http");
+    let elsewhere = command(all.iter().filter(|word| !chooses(word)));
+    assert_eq!(elsewhere, "kubectl headlamp open --context=dev --service-port=http");
+    assert_eq!(command(["--path=/a b".to_owned()].iter()), "kubectl headlamp open '--path=/a b'");
     assert_eq!(
         given("--context dev --kubeconfig=/k --as jane --as-group a --as-group b --insecure-skip-tls-verify"),
         "--kubeconfig=/k --context=dev --insecure-skip-tls-verify=true --as=jane --as-group=a --as-group=b"

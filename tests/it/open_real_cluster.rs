@@ -329,14 +329,14 @@ fn where_a_right_is_missing_it_is_named_with_the_namespace_and_what_gives_it() {
       caused by: looked for Services and pods labelled `app.kubernetes.io/name=headlamp` or `k8s-app=headlamp`, for a Service `headlamp`, for Headlamp's chart and for Deployments of its image
       caused by: not all could be searched: services is forbidden: User "system:serviceaccount:[TESTS]:may-nothing" cannot list resource "services" in API group "" in the namespace "[NAMESPACE]"
 
-    hint: if it is there, say where: `kubectl headlamp open --namespace NAMESPACE --service NAME`
+    hint: if it is there, say where: `kubectl headlamp open --port=0 --no-browser --timeout=20s --namespace NAMESPACE --service NAME`
     hint: if it is not, install it: `helm repo add headlamp https://kubernetes-sigs.github.io/headlamp/`, then `helm install headlamp headlamp/headlamp --namespace headlamp --create-namespace`
 
     may nothing, names nothing: exit 1, no Headlamp was found in the little of the cluster that you may see
       caused by: looked for Services and pods labelled `app.kubernetes.io/name=headlamp` or `k8s-app=headlamp`, for a Service `headlamp`, for Headlamp's chart and for Deployments of its image
       caused by: not all could be searched: services is forbidden: User "system:serviceaccount:[TESTS]:may-nothing" cannot list resource "services" in API group "" in the namespace "kube-system"
 
-    hint: if it is there, say where: `kubectl headlamp open --namespace NAMESPACE --service NAME`
+    hint: if it is there, say where: `kubectl headlamp open --port=0 --no-browser --timeout=20s --namespace NAMESPACE --service NAME`
     hint: if it is not, install it: `helm repo add headlamp https://kubernetes-sigs.github.io/headlamp/`, then `helm install headlamp headlamp/headlamp --namespace headlamp --create-namespace`
 
     may neither: exit 1, you may not forward ports to pods in the namespace `[NAMESPACE]`
@@ -385,7 +385,7 @@ fn it_is_found_by_its_labels_and_behind_a_named_port_a_base_url_and_two_pods() {
     // opened without a word from its user.
     let output = seat.refused();
     assert_eq!(output.code, 1, "{output}");
-    let command = format!("kubectl headlamp open --namespace {namespace} --service panel");
+    let command = format!(" --namespace {namespace} --service panel`");
     assert!(output.stderr.contains(&command), "{output}");
     for flags in [&["--service", "panel", "--service-port", "http"][..], &["--service-port", "8080"], &[]] {
         let seat = Seat::known(cluster, &user, Some(namespace)).flags(&["--namespace", namespace]).flags(flags);

@@ -13,12 +13,9 @@ use kube::api::{ListParams, ObjectMeta};
 use kube::{Client, ResourceExt};
 
 use crate::error::{Error, Result};
-use crate::headlamp_container::{DEFAULT_PORT, headlamp_of, is_headlamp_image, port_of, settings_of};
-use crate::headlamp_search::{Search, Searched};
+use crate::headlamp_container::{DEFAULT_PORT, Port, headlamp_of, is_headlamp_image, port_of, settings_of};
+use crate::headlamp_search::{Search, Searched, TRUSTED, Wanted};
 use crate::headlamp_version::{version, warnings};
-
-/// Namespaces that only those who run the cluster can put something into.
-pub(crate) const TRUSTED: [&str; 2] = ["headlamp", "kube-system"];
 
 /// The chart's label, with the chart's name.
 const NAME: &str = "app.kubernetes.io/name";
@@ -57,23 +54,6 @@ pub(crate) enum Pods {
     Labelled(BTreeMap<String, String>),
     /// A pod that nothing replaces, by its name.
     Named(String),
-}
-
-/// A port of a pod; what a name stands for may differ from pod to pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Port {
-    Number(u16),
-    Named(String),
-}
-
-/// What the user asks for; all of it may be left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) namespace: Option<String>,
-    /// A Service, or a Deployment or pod where there is no Service of that name.
-    pub(crate) service: Option<String>,
-    /// A port of the Service, by name or number.
-    pub(crate) service_port: Option<String>,
 }
 
 /// What a search came to.
@@ -406,23 +386,6 @@ fn distinct(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
         }
     }
     distinct
-}
-
-impl Wanted {
-    /// Names go into paths of requests.
-    fn check(&self) -> Result<()> {
-        for (flag, name) in [("--namespace", &self.namespace), ("--service", &self.service)] {
-            let allowed = |character: char| {
-                character.is_ascii_lowercase() || character.is_ascii_digit() || "-.".contains(character)
-            };
-            if let Some(name) = name
-                && (name.is_empty() || name.len() > 253 || !name.chars().all(allowed) || name.starts_with('.'))
-            {
-                return Err(Error::usage(format!("`{flag}={name}` is no name that Kubernetes gives")));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The labels as a list request wants them.

@@ -9,7 +9,8 @@ use kube::Client;
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result, printable};
-use crate::headlamp::{self, Found, Headlamp, TRUSTED, Wanted};
+use crate::headlamp::{self, Found, Headlamp};
+use crate::headlamp_search::{TRUSTED, Wanted};
 use crate::terminal;
 use crate::ui::{StepAside, Ui};
 
@@ -207,8 +208,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::headlamp::Pods;
     use crate::headlamp::tests::{Cluster, chart};
-    use crate::headlamp::{Pods, Port};
+    use crate::headlamp_container::Port;
 
     fn headlamp(namespace: &str, name: &str) -> Headlamp {
         Headlamp {

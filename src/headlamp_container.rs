@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use crate::headlamp::Port;
-
 /// Headlamp's own port, where nothing says otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 4466;
 /// What images of Headlamp are called, wherever they are kept.
 const IMAGES: [&str; 2] = ["headlamp-k8s/headlamp", "kubernetes-sigs/headlamp"];
+
+/// A port of a pod; what a name stands for may differ from pod to pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    Number(u16),
+    Named(String),
+}
 
 /// What a container's settings come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,13 +12,42 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
-use crate::headlamp::{TRUSTED, Wanted};
 use crate::kube_fault::{explained, said, status};
+
+/// Namespaces that only those who run the cluster can put something into.
+pub(crate) const TRUSTED: [&str; 2] = ["headlamp", "kube-system"];
 
 /// Objects of a page of a list.
 const PAGE: u32 = 250;
 /// Pages of the lists that hold more than Headlamp.
 const MOST_PAGES: usize = 8;
+
+/// What the user asks for; all of it may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) namespace: Option<String>,
+    /// A Service, or a Deployment or pod where there is no Service of that name.
+    pub(crate) service: Option<String>,
+    /// A port of the Service, by name or number.
+    pub(crate) service_port: Option<String>,
+}
+
+impl Wanted {
+    /// Names go into paths of requests.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (flag, name) in [("--namespace", &self.namespace), ("--service", &self.service)] {
+            let allowed = |character: char| {
+                character.is_ascii_lowercase() || character.is_ascii_digit() || "-.".contains(character)
+            };
+            if let Some(name) = name
+                && (name.is_empty() || name.len() > 253 || !name.chars().all(allowed) || name.starts_with('.'))
+            {
+                return Err(Error::usage(format!("`{flag}={name}` is no name that Kubernetes gives")));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// What is listed here.
 pub(crate) trait Listable:

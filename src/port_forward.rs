@@ -18,7 +18,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
-use crate::headlamp::{Headlamp, Pods, Port, has_labels, selector};
+use crate::headlamp::{Headlamp, Pods, has_labels, selector};
+use crate::headlamp_container::Port;
 use crate::kube_fault::{explained, said, status};
 use crate::pod_stream::{self, News, PING_EVERY, PodBytes};
 use crate::ready_pod::{newest_ready, port_number, what_ails};

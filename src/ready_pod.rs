@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use crate::headlamp::Port;
+use crate::headlamp_container::Port;
 
 /// The pod that is to be used: ready, not on its way out, the newest; `avoid` only if it is the only one.
 pub(crate) fn newest_ready<'a>(pods: &'a [Pod], avoid: Option<&str>) -> Option<&'a Pod> {

@@ -14,7 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::*;
-use crate::headlamp::{Wanted, find};
+use crate::headlamp::find;
+use crate::headlamp_search::Wanted;
 
 /// A namespace of the test's own, gone when it ends.
 struct Space {

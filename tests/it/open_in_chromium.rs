@@ -374,7 +374,8 @@ fn a_page_of_another_origin_gets_nothing_and_the_cluster_is_not_asked() {
 
         attacker.eval::<Value>(&format!("post('{target}')"));
         attacker.wait_for(&format!("location.href === '{target}' && {}", heading("Not from here")));
-        for path in [&target, &open.at("/c/main/pods"), &open.at("/")] {
+        let back = open.at("/.kubectl-headlamp/return?to=/c/main/pods");
+        for path in [&target, &open.at("/c/main/pods"), &back, &open.at("/")] {
             attacker.goto(&site.url(host));
             attacker.wait_for("document.body");
             attacker.eval::<Value>(&format!("{HELPERS} follow('{path}')"));

@@ -160,6 +160,9 @@ fn another_exec_plugin_that_asks_for_a_person_gets_the_terminal() {
         assert_eq!(terminal.rows().last().unwrap(), "Code? ");
     };
     asked(&mut terminal);
+    interrupted(terminal);
+    let mut terminal = on_terminal(&desk, []);
+    asked(&mut terminal);
     terminal.send_line("one");
     let tab = Tab::at(&address(&terminal));
     assert_eq!(tab.get(PODS).status, 200);

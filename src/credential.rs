@@ -6,6 +6,7 @@
 //! sign-in unless [`Credentials::sign_in`] is called; another exec plugin asks whenever it likes,
 //! as it does under kubectl.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,11 +47,13 @@ struct Held {
     credential: Credential,
     /// When it is to be renewed; `None`: not before it is refused.
     due: Option<Timestamp>,
+    /// When its file was read. A clock that says less was set back, and `due` means nothing.
+    read: Option<Timestamp>,
 }
 
 impl Held {
     fn is_fresh(&self, now: Timestamp) -> bool {
-        self.due.is_none_or(|due| now < due)
+        self.due.is_none_or(|due| now < due) && self.read.is_none_or(|read| read <= now)
     }
 }
 
@@ -59,8 +62,9 @@ impl Held {
 struct History {
     last: Option<(Why, Result<Credential>)>,
     failures: u32,
-    /// No further one before this, unless a person asks for it.
-    quiet_until: Option<Timestamp>,
+    /// No further one meanwhile, unless a person asks for it. It has a beginning, so that a clock that
+    /// is set back does not make it longer.
+    quiet: Option<Range<Timestamp>>,
     /// The credential that was obtained because another one was refused, and when.
     after_refusal: Option<(u64, Timestamp)>,
 }
@@ -201,7 +205,8 @@ impl Shared {
                     Some(span) => now.saturating_add(span).ok(),
                     None => obtained.ends.map(|ends| due(ends, now)),
                 };
-                Ok(self.hold(Credential { serial, ..obtained.credential }, due))
+                let read = obtained.look_again.map(|_| now);
+                Ok(self.hold(Held { credential: Credential { serial, ..obtained.credential }, due, read }))
             }
             // Nobody shares the end of a sign-in that was left: it is nobody's failure.
             Err(error) if tab_left.is_cancelled() => return Err(error),
@@ -213,13 +218,12 @@ impl Shared {
     }
 
     /// The same credential keeps its serial: it was only looked at again.
-    fn hold(&self, mut credential: Credential, due: Option<Timestamp>) -> Credential {
+    fn hold(&self, mut new: Held) -> Credential {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = held.as_ref().filter(|held| held.credential.same_as(&credential)) {
-            credential.serial = held.credential.serial;
+        if let Some(held) = held.as_ref().filter(|held| held.credential.same_as(&new.credential)) {
+            new.credential.serial = held.credential.serial;
         }
-        *held = Some(Held { credential: credential.clone(), due });
-        credential
+        held.insert(new).credential.clone()
     }
 }
 
@@ -257,12 +261,13 @@ impl History {
             _ => {}
         }
         if let Some((_, Err(error))) = self.last.as_ref().filter(|_| why != Why::Asked)
-            && self.quiet_until.is_some_and(|until| now < until)
+            && self.quiet.as_ref().is_some_and(|quiet| quiet.contains(&now))
         {
             return Some(Err(error.clone()));
         }
         let (serial, at) = self.after_refusal?;
-        let refused_again = why == Why::Refused(serial) && now.duration_since(at) < REFUSAL_PAUSE;
+        let since = now.duration_since(at);
+        let refused_again = why == Why::Refused(serial) && (SignedDuration::ZERO..REFUSAL_PAUSE).contains(&since);
         refused_again.then(|| {
             Err(Error::new(Kind::Other, "the cluster refuses even a credential that was just renewed")
                 .hint("`kubectl auth whoami` shows what it makes of it"))
@@ -271,14 +276,14 @@ impl History {
 
     fn note(&mut self, why: Why, result: &Result<Credential>, longest: SignedDuration, now: Timestamp) {
         if let Ok(credential) = result {
-            (self.failures, self.quiet_until) = (0, None);
+            (self.failures, self.quiet) = (0, None);
             if matches!(why, Why::Refused(_)) {
                 self.after_refusal = Some((credential.serial, now));
             }
         } else {
             let pause = SignedDuration::from_secs(1 << self.failures.min(10)).min(longest);
             self.failures += 1;
-            self.quiet_until = now.saturating_add(pause).ok();
+            self.quiet = now.saturating_add(pause).ok().map(|until| now..until);
         }
         self.last = Some((why, result.clone()));
     }

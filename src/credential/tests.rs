@@ -30,6 +30,30 @@ fn credentials(bearer: BearerSource, certificate: Option<CertificateSource>) -> 
 }
 
 fn stepping_aside(bearer: BearerSource, certificate: Option<CertificateSource>, step_aside: StepAside) -> Credentials {
+    by_clock(bearer, certificate, step_aside, Clock::system())
+}
+
+thread_local! {
+    static SET_BACK: std::cell::Cell<SignedDuration> = const { std::cell::Cell::new(SignedDuration::ZERO) };
+}
+
+/// Credentials by a clock that tests set back.
+fn by_a_wall_clock(bearer: BearerSource) -> Credentials {
+    SET_BACK.set(SignedDuration::ZERO);
+    let clock = Clock::fixed(|| Clock::system().now() - SET_BACK.get());
+    by_clock(bearer, None, Arc::new(|| Box::new(())), clock)
+}
+
+fn set_back_an_hour() {
+    SET_BACK.set(SET_BACK.get() + SignedDuration::from_hours(1));
+}
+
+fn by_clock(
+    bearer: BearerSource,
+    certificate: Option<CertificateSource>,
+    step_aside: StepAside,
+    clock: Clock,
+) -> Credentials {
     let target = Target {
         context: None,
         cluster: ClusterEntry::default(),
@@ -37,7 +61,7 @@ fn stepping_aside(bearer: BearerSource, certificate: Option<CertificateSource>, 
         namespace: None,
     };
     let environment = Environment::from([("PATH", "/usr/local/bin:/usr/bin:/bin")]);
-    let surroundings = Surroundings { environment, ui: Ui::new(), clock: Clock::system() };
+    let surroundings = Surroundings { environment, ui: Ui::new(), clock };
     Credentials::new(&target, surroundings, step_aside).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -178,6 +202,55 @@ async fn a_cluster_that_refuses_what_was_just_renewed_is_not_offered_one_after_t
         assert!(credentials.renewed(&second).await.is_err_and(|error| error.message().contains("just renewed")));
     }
     assert_eq!((plugin.runs(), bearer(&current(&credentials).await)), (2, "two"));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_pause_longer() {
+    // After a failure,
+    let plugin = Plugin::new();
+    let credentials = by_a_wall_clock(plugin.entry());
+    assert!(credentials.current().await.is_err());
+    plugin.answers("one", None);
+    assert!(credentials.current().await.is_err(), "not at once");
+    set_back_an_hour();
+    let first = current(&credentials).await;
+    assert_eq!((bearer(&first), plugin.runs()), ("one", 2));
+    // after a refusal,
+    plugin.answers("two", None);
+    let second = credentials.renewed(&first).await.unwrap_or_else(|error| panic!("{error}"));
+    plugin.answers("three", None);
+    assert!(credentials.renewed(&second).await.is_err(), "not at once");
+    set_back_an_hour();
+    let third = credentials.renewed(&second).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((bearer(&third), plugin.runs()), ("three", 4));
+    // and between two looks at a file.
+    let path = plugin.path("token");
+    std::fs::write(&path, "one").unwrap();
+    let credentials = by_a_wall_clock(BearerSource::File(path.clone()));
+    current(&credentials).await;
+    std::fs::write(&path, "two").unwrap();
+    assert_eq!(bearer(&current(&credentials).await), "one", "not at once");
+    set_back_an_hour();
+    assert_eq!(bearer(&current(&credentials).await), "two");
+    std::fs::write(&path, "three").unwrap();
+    assert_eq!(bearer(&current(&credentials).await), "two", "once");
+}
+
+#[tokio::test]
+async fn a_credential_whose_end_comes_late_by_a_clock_that_was_set_back_is_renewed_when_it_is_refused() {
+    let plugin = Plugin::new();
+    let ends = Clock::system().now() + SignedDuration::from_secs(600);
+    plugin.answers("one", Some(&ends.to_string()));
+    let credentials = by_a_wall_clock(plugin.entry());
+    let first = current(&credentials).await;
+    set_back_an_hour();
+    for _ in 0..5 {
+        assert_eq!(bearer(&current(&credentials).await), "one");
+    }
+    assert_eq!(plugin.runs(), 1);
+    plugin.answers("two", Some(&(ends + SignedDuration::from_secs(600)).to_string()));
+    let second = credentials.renewed(&first).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((bearer(&second), bearer(&current(&credentials).await), plugin.runs()), ("two", "two", 2));
 }
 
 #[tokio::test]
@@ -428,7 +501,7 @@ async fn our_own_entry_is_answered_from_the_cache_and_by_what_others_put_there()
     let error = credentials.current().await.err().unwrap();
     assert_eq!(error.kind(), Kind::SignInNeeded, "{error}");
     cache(&user, "renewed again", 3_600);
-    let paused = || credentials.0.history.try_lock().unwrap().quiet_until.unwrap();
+    let paused = || credentials.0.history.try_lock().unwrap().quiet.clone().unwrap().end;
     until("the pause is over", || paused() <= Clock::system().now()).await;
     assert_eq!(bearer(&current(&credentials).await), "renewed again");
 }

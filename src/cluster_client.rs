@@ -51,13 +51,15 @@ struct Shared {
     returns: watch::Sender<u64>,
 }
 
+type Name = (String, Option<String>);
+
 /// Whose credentials are used, once that is known.
 struct Person {
     /// The credential that was last found to be this person's.
     serial: u64,
     subject: Option<String>,
-    /// User name and uid in the cluster's eyes; asked for where the credential has no subject.
-    name: Option<(String, Option<String>)>,
+    /// User name and uid in the cluster's eyes, if it says so.
+    name: Option<Name>,
 }
 
 /// Which of the connections a request takes.
@@ -90,6 +92,8 @@ pub(crate) enum Trouble {
 
 /// A cluster that has just been started refuses everybody for some seconds.
 const REFUSALS_PASS: Duration = Duration::from_secs(20);
+/// To find out whose a renewed credential is.
+const PERSON_LIMIT: Duration = Duration::from_secs(10);
 /// A cluster that was heard of less long ago was not away: whoever waits comes back soon.
 const AWAY: Duration = Duration::from_secs(1);
 
@@ -174,9 +178,9 @@ impl ClusterClient {
             Review::Accepted(_) => None,
             Review::Refused(_) => return Ok(review),
         };
-        let name = match who.as_ref().filter(|_| shared.impersonation.user.is_none()) {
-            Some(who) => Some((who.username.clone(), who.uid.clone())),
-            None if credential.subject.is_none() => self.name_of(&credential).await?,
+        let name = match &who {
+            Some(who) if shared.impersonation.user.is_none() => Some((who.username.clone(), who.uid.clone())),
+            Some(_) => self.name_of(&credential).await?,
             None => None,
         };
         *locked(&shared.person) = Some(Person { serial: credential.serial, subject: credential.subject.clone(), name });
@@ -297,11 +301,20 @@ impl ClusterClient {
         self.of_same_person(credential).await
     }
 
-    /// The credential, if it is the same person's as those before.
+    /// The credential, if it is the same person's as those before: it says so itself, or the cluster
+    /// does, which alone knows what a new issuer or another certificate's name is worth.
     async fn of_same_person(&self, credential: Credential) -> Result<Credential> {
         if self.is_known(&credential) {
             return Ok(credential);
         }
+        // Whoever waits for those before must not wait for each of them.
+        match timeout(PERSON_LIMIT, Box::pin(self.if_same_person(credential))).await {
+            Ok(same) => same,
+            Err(_) => Err(Error::unreachable("the cluster does not say whose the renewed credential is")),
+        }
+    }
+
+    async fn if_same_person(&self, credential: Credential) -> Result<Credential> {
         let _asking = self.0.asking.lock().await;
         if self.is_known(&credential) {
             return Ok(credential);
@@ -310,11 +323,10 @@ impl ClusterClient {
             Some(person) => (person.subject.clone(), person.name.clone()),
             None => return Ok(credential),
         };
-        let same = if let (Some(one), Some(other)) = (&subject, &credential.subject) {
-            one == other
-        } else {
-            let found = self.name_of(&credential).await?;
-            name.is_none() || found.is_none() || is_same_name(name.as_ref(), found.as_ref())
+        let same = match (name, self.name_of(&credential).await?) {
+            (Some(name), Some(found)) => is_same_name(&name, &found),
+            // Two that say who they are are not the same.
+            _ => subject.is_none() || credential.subject.is_none(),
         };
         if !same {
             let error = Error::new(Kind::Other, "whoever signed in is somebody else than before")
@@ -345,7 +357,7 @@ impl ClusterClient {
     }
 
     /// Whom the cluster takes the credential itself for; `None` where it does not say.
-    async fn name_of(&self, credential: &Credential) -> Result<Option<(String, Option<String>)>> {
+    async fn name_of(&self, credential: &Credential) -> Result<Option<Name>> {
         match self.who_is(credential, &Impersonation::default()).await? {
             Review::Known(who) => Ok(Some((who.username, who.uid))),
             Review::Accepted(_) => Ok(None),
@@ -403,10 +415,8 @@ impl ClusterClient {
 }
 
 /// A user name may change with each token (AWS puts a session into it) where the uid does not.
-fn is_same_name(one: Option<&(String, Option<String>)>, other: Option<&(String, Option<String>)>) -> bool {
-    let uid =
-        |name: Option<&(String, Option<String>)>| name.and_then(|(_, uid)| uid.clone()).filter(|uid| !uid.is_empty());
-    one.map(|(name, _)| name) == other.map(|(name, _)| name) || uid(one).is_some() && uid(one) == uid(other)
+fn is_same_name(one: &Name, other: &Name) -> bool {
+    one.0 == other.0 || one.1 == other.1 && one.1.as_ref().is_some_and(|uid| !uid.is_empty())
 }
 
 /// Every change is one assignment, so a thread that died within leaves nothing half done.

@@ -113,8 +113,11 @@ fn user(token: &str) -> Option<String> {
 }
 
 fn jwt(subject: &str, number: u8, good: bool) -> String {
-    let payload =
-        json!({"iss": "https://id.example", "sub": subject, "jti": number, "good": good, "exp": 4_000_000_000_u32});
+    jwt_from("https://id.example", subject, number, good)
+}
+
+fn jwt_from(issuer: &str, subject: &str, number: u8, good: bool) -> String {
+    let payload = json!({"iss": issuer, "sub": subject, "jti": number, "good": good, "exp": 4_000_000_000_u32});
     format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload.to_string()))
 }
 
@@ -214,7 +217,49 @@ async fn another_persons_credential_is_never_used() {
     assert!(matches!(*client.trouble().borrow(), Some(Trouble::AnotherUser(_))));
     cluster.token(&jwt("jane", 5, true));
     assert!(status(&client).await.is_err(), "this does not pass");
-    assert!(!cluster.came().iter().any(|(_, token, _)| *token == jwt("joe", 4, true)), "joe's token was shown");
+    let by_joe = cluster.came().into_iter().filter(|(_, token, _)| *token == jwt("joe", 4, true));
+    let lines: Vec<String> = by_joe.map(|(line, ..)| line).collect();
+    assert_eq!(lines, ["POST /apis/authentication.k8s.io/v1/selfsubjectreviews"], "he was asked about, and no more");
+}
+
+#[tokio::test]
+async fn who_is_the_same_to_the_cluster_is_the_same_whatever_the_credential_says_of_it() {
+    for impersonation in
+        [Impersonation::default(), Impersonation { user: Some("bob".into()), ..Impersonation::default() }]
+    {
+        let cluster = Cluster::start().await;
+        cluster.token(&jwt("jane", 1, true));
+        let client = cluster.client(impersonation);
+        ok(client.review().await);
+        let first = ok(client.0.credentials.current().await);
+        cluster.token(&jwt_from("https://new.example", "jane", 2, true));
+        let second = ok(client.0.credentials.renewed(&first).await);
+        assert_ne!(first.subject, second.subject);
+        assert_eq!(ok(status(&client).await), 200);
+        assert_eq!(cluster.came().last().unwrap().1, jwt_from("https://new.example", "jane", 2, true));
+        let asked = cluster.came().len();
+        assert_eq!(ok(status(&client).await), 200);
+        assert_eq!(cluster.came().len(), asked + 1, "it is asked about once");
+        time_passes();
+        cluster.token(&jwt_from("https://new.example", "joe", 3, true));
+        ok(client.0.credentials.renewed(&second).await);
+        assert!(status(&client).await.is_err());
+        assert!(matches!(*client.trouble().borrow(), Some(Trouble::AnotherUser(_))));
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_whose_a_credential_is_is_not_waited_for_for_ever() {
+    let cluster = Cluster::start().await;
+    cluster.token("jane-1");
+    let client = cluster.client(Impersonation::default());
+    ok(client.review().await);
+    let first = ok(client.0.credentials.current().await);
+    cluster.token("jane-2");
+    ok(client.0.credentials.renewed(&first).await);
+    let _asking = client.0.asking.lock().await;
+    let told = timeout(2 * PERSON_LIMIT, status(&client)).await.unwrap();
+    assert_eq!(told.unwrap_err().kind(), Kind::Unreachable);
 }
 
 #[tokio::test]

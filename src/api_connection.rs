@@ -7,7 +7,7 @@ use std::error::Error as Cause;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::api_proxy::Proxy;
-use crate::dialer::{BoxError, Dialer, Way};
+use crate::dialer::{BoxError, CONNECT_LIMIT, Dialer, Way};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::http2_pool::{AnswerBody, Body, Habits, Http2Pool, Sent, TiedExecutor};
@@ -86,9 +86,37 @@ pub(crate) struct ApiConnection(Arc<Shared>);
 
 struct Shared {
     cluster: ClusterEntry,
+    limits: Limits,
     server: Server,
     proxy: Option<Proxy>,
     lines: Mutex<Option<Arc<Lines>>>,
+}
+
+/// How long a server may keep silent.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Before a connection stands, TLS included.
+    connect: Duration,
+    /// Before an answer begins, once all of the request is on its way.
+    answer: Duration,
+    /// The same for an upgrade.
+    upgrade: Duration,
+    /// The same for what is sent again after a silence.
+    again: Duration,
+    /// On HTTP/2 connections before it is asked whether it is there, and then before it says so.
+    ping: (Duration, Duration),
+}
+
+impl Limits {
+    const NORMAL: Self = Self {
+        connect: CONNECT_LIMIT,
+        // Headlamp's page gives up then too; API servers do after half of it.
+        answer: Duration::from_secs(120),
+        // A browser opens one websocket to a host at a time.
+        upgrade: Duration::from_secs(30),
+        again: Duration::from_secs(10),
+        ping: (Duration::from_secs(10), Duration::from_secs(10)),
+    };
 }
 
 /// What goes before the path of each request.
@@ -120,11 +148,16 @@ enum Line {
 impl ApiConnection {
     /// Checks the cluster entry; files are read when the first connection is made.
     pub(crate) fn new(cluster: &ClusterEntry, environment: &Environment) -> Result<Self> {
+        Self::within(Limits::NORMAL, cluster, environment)
+    }
+
+    fn within(limits: Limits, cluster: &ClusterEntry, environment: &Environment) -> Result<Self> {
         let url = server(cluster)?;
         let proxy = Proxy::on_the_way_to(&url, cluster.proxy_url.as_deref(), environment)?;
         tls::server_name(cluster)?;
         Ok(Self(Arc::new(Shared {
             cluster: cluster.clone(),
+            limits,
             server: Server::of(&url).map_err(|error| wrong_server(cluster).caused_by(&error))?,
             proxy,
             lines: Mutex::default(),
@@ -132,7 +165,8 @@ impl ApiConnection {
     }
 
     /// The answer's head, whatever its status. `request` has the path and query alone for an
-    /// address. A `GET` without a body whose connection breaks before the answer is repeated once.
+    /// address. A `GET` without a body whose connection breaks before the answer is repeated once; if
+    /// the server does not answer then either, that is known half a minute after it fell silent.
     pub(crate) async fn send(
         &self,
         credential: &Credential,
@@ -179,13 +213,20 @@ impl ApiConnection {
     ) -> Result<Response<AnswerBody>> {
         let request = self.0.dressed(credential, impersonation, request)?;
         let again = Some(&request).filter(|request| line != Line::Http1 && repeatable(request)).map(copy);
-        let error = match self.0.lines(credential)?.send(line, request).await {
+        let Limits { answer, upgrade, again: after_silence, .. } = self.0.limits;
+        let limit = if line == Line::Http1 { upgrade } else { answer };
+        // How long a large body takes, nobody can say; where it stalls, the connection ends.
+        let limit = Some(limit).filter(|_| request.body().size_hint().exact().is_some_and(|length| length <= SMALL));
+        let began = Instant::now();
+        let error = match in_time(limit, Box::pin(self.0.lines(credential)?.send(line, request))).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         let Some(again) = again.filter(|_| passes(error.as_ref())) else { return Err(self.failed(error.as_ref())) };
+        let limit = if began.elapsed() < after_silence / 2 { answer } else { after_silence };
         tokio::time::sleep(pause()).await;
-        self.0.lines(credential)?.send(line, again).await.map_err(|error| self.failed(error.as_ref()))
+        let sent = in_time(Some(limit), Box::pin(self.0.lines(credential)?.send(line, again))).await;
+        sent.map_err(|error| self.failed(error.as_ref()))
     }
 
     pub(crate) fn cluster(&self) -> &ClusterEntry {
@@ -229,17 +270,21 @@ impl Shared {
         proxy_tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let way = Way::new(self.proxy.as_ref(), proxy_tls);
         let ended = CancellationToken::new();
-        let either = Dialer::new(offering(&["h2", "http/1.1"]), name.clone(), way.clone());
-        let pool = |habits| Http2Pool::new(either.clone(), self.server.root(), habits, ended.clone());
+        let Limits { connect, ping: (ping_after, ping_limit), .. } = self.limits;
+        let either = Dialer::new(offering(&["h2", "http/1.1"]), name.clone(), way.clone(), connect);
+        let pool = |stream_window| {
+            let habits = Habits { stream_window, ping_after, ping_limit };
+            Http2Pool::new(either.clone(), self.server.root(), habits, ended.clone())
+        };
         Ok(Lines {
             certificate: certificate.cloned(),
-            requests: pool(REQUESTS),
-            watches: pool(WATCHES),
+            requests: pool(REQUEST_WINDOW),
+            watches: pool(WATCH_WINDOW),
             http1: Client::builder(TiedExecutor(ended.clone()))
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE_LIMIT)
                 .pool_max_idle_per_host(MOST_IDLE)
-                .build(Dialer::new(offering(&["http/1.1"]), name, way)),
+                .build(Dialer::new(offering(&["http/1.1"]), name, way, connect)),
             http1_only: AtomicBool::new(self.server.scheme == Scheme::HTTP),
             ended,
         })
@@ -287,11 +332,12 @@ impl Lines {
     }
 }
 
-/// The window is what comes in within 50 ms at 80 MB/s; a dead server is given up after 20 s.
-const REQUESTS: Habits =
-    Habits { stream_window: 4 << 20, ping_after: Duration::from_secs(10), ping_limit: Duration::from_secs(10) };
+/// What comes in within 50 ms at 80 MB/s.
+const REQUEST_WINDOW: u32 = 4 << 20;
 /// There are many watches, and they are small.
-const WATCHES: Habits = Habits { stream_window: 1 << 20, ..REQUESTS };
+const WATCH_WINDOW: u32 = 1 << 20;
+/// Bytes of a body that is on its way at once.
+const SMALL: u64 = 64 * 1024;
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 const MOST_IDLE: usize = 8;
 
@@ -409,6 +455,17 @@ fn copy(request: &Request<Body>) -> Request<Body> {
     copy.uri_mut().clone_from(request.uri());
     copy.headers_mut().clone_from(request.headers());
     copy
+}
+
+/// The answer, unless there is none for so long. What sends it is boxed: it is large, and would stand
+/// here twice.
+async fn in_time(
+    limit: Option<Duration>,
+    answer: impl Future<Output = Result<Response<AnswerBody>, BoxError>>,
+) -> Result<Response<AnswerBody>, BoxError> {
+    let Some(limit) = limit else { return answer.await };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs()));
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(late().into()))
 }
 
 /// Whether the next attempt may go better: not where nobody answered for long, nor for a

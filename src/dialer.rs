@@ -22,7 +22,7 @@ use crate::resolver::Resolver;
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Until a connection stands; kubectl waits 30 s, which is more than a person does.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A peer that is gone is noticed at the latest 25 s later: the first question after this silence,
 /// the next ones at these intervals, and no longer than this without an answer.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -39,16 +39,20 @@ type Dialing<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// Dials one server by one way.
 #[derive(Clone)]
-pub(crate) struct Dialer(HttpsConnector<Way>);
+pub(crate) struct Dialer {
+    way: HttpsConnector<Way>,
+    limit: Duration,
+}
 
 impl Dialer {
     /// The ALPN protocols stand in `tls`; `name` is what the certificate must be for, where it is
-    /// not the address's.
-    pub(crate) fn new(tls: ClientConfig, name: Option<ServerName<'static>>, way: Way) -> Self {
-        Self(match name {
+    /// not the address's. `limit` is for all of it, [`CONNECT_LIMIT`] for TCP within it.
+    pub(crate) fn new(tls: ClientConfig, name: Option<ServerName<'static>>, way: Way, limit: Duration) -> Self {
+        let way = match name {
             Some(name) => HttpsConnector::new(way, tls, false, Arc::new(FixedServerNameResolver::new(name))),
             None => HttpsConnector::new(way, tls, false, Arc::new(DefaultServerNameResolver::default())),
-        })
+        };
+        Self { way, limit }
     }
 }
 
@@ -58,16 +62,15 @@ impl Service<Uri> for Dialer {
     type Future = Dialing<Stream>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(context)
+        self.way.poll_ready(context)
     }
 
     fn call(&mut self, server: Uri) -> Self::Future {
-        let dialing = self.0.call(server);
+        let (dialing, limit) = (self.way.call(server), self.limit);
         Box::pin(async move {
-            let late = || {
-                io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {} s", CONNECT_LIMIT.as_secs()))
-            };
-            tokio::time::timeout(CONNECT_LIMIT, dialing).await.unwrap_or_else(|_| Err(late().into()))
+            let late =
+                || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {} s", limit.as_secs()));
+            tokio::time::timeout(limit, dialing).await.unwrap_or_else(|_| Err(late().into()))
         })
     }
 }
@@ -162,7 +165,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let tls = tls::configuration(&ClusterEntry::default(), None).unwrap_or_else(|error| panic!("{error}"));
-        let mut dialer = Dialer::new(tls.clone(), None, Way::new(None, tls));
+        let mut dialer = Dialer::new(tls.clone(), None, Way::new(None, tls), CONNECT_LIMIT);
         let Ok(Stream::Http(Leg::Http(stream))) = dialer.call(server).await else { panic!("no plain connection") };
         let stream = stream.inner();
         assert!(sockopt::tcp_nodelay(stream).unwrap() && sockopt::socket_keepalive(stream).unwrap());

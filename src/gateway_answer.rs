@@ -104,8 +104,8 @@ impl From<AnswerBody> for Passing {
 }
 
 /// Holds an answer back until it is whole, if it is small. One that does not say how long it is may
-/// be a stream: it is given `patience` to end, and goes on its way. An error: it broke off, and the
-/// page knows nothing of it yet.
+/// be a stream: it is given `patience` to end, and goes on its way; one that does is given more. An
+/// error: it broke off, and the page knows nothing of it yet.
 pub(crate) async fn hold_back(
     answer: Response<AnswerBody>,
     patience: Duration,
@@ -114,11 +114,11 @@ pub(crate) async fn hold_back(
     let length = body.size_hint().exact();
     let large = length.is_some_and(|length| length > SMALL as u64);
     let mut held = Vec::new();
-    let mut late = std::pin::pin!(sleep(patience));
+    let mut late = std::pin::pin!(sleep(if length.is_none() { patience } else { patience.saturating_mul(20) }));
     while !large && !body.is_end_stream() && held.len() <= SMALL {
         let frame = tokio::select! {
             frame = body.frame() => frame,
-            () = &mut late, if length.is_none() => break,
+            () = &mut late => break,
         };
         match frame {
             Some(frame) => held.extend_from_slice(&frame?.into_data().unwrap_or_default()),

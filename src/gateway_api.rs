@@ -58,6 +58,8 @@ struct Pace {
     sign_in: Duration,
     /// For the end of an answer that does not say how long it is.
     answer: Duration,
+    /// For an answer that broke off to be there as a whole.
+    again: Duration,
     /// For the page's body that is kept to be sent again.
     body: Duration,
     watch: watches::Pace,
@@ -67,6 +69,7 @@ impl Pace {
     const NORMAL: Self = Self {
         sign_in: Duration::from_secs(3),
         answer: Duration::from_millis(500),
+        again: Duration::from_secs(15),
         body: Duration::from_secs(30),
         watch: watches::Pace::NORMAL,
     };
@@ -291,10 +294,12 @@ impl Shared {
         if let Ok(answer) = hold_back(answer, self.pace.answer).await {
             return Ok(answer);
         }
-        let again = self.send(client, Line::Request, &head, Payload::None).await?;
-        hold_back(again, self.pace.answer).await.map_err(|error| {
-            Error::unreachable(format!("the answer of `{}` broke off twice", client.server())).caused_by(&error)
-        })
+        let broken = || Error::unreachable(format!("the answer of `{}` broke off", client.server()));
+        let again = async {
+            let again = self.send(client, Line::Request, &head, Payload::None).await?;
+            hold_back(again, self.pace.answer).await.map_err(|error| broken().cause("twice").caused_by(&error))
+        };
+        timeout(self.pace.again, again).await.unwrap_or_else(|_| Err(broken().cause("it did not come a second time")))
     }
 
     /// The body; a small one whole, so that it can be sent a second time.

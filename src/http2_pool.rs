@@ -108,7 +108,8 @@ impl Http2Pool {
     }
 
     /// A place on the fullest connection that has one, so that others can run empty; else on a new
-    /// connection. Whoever waits for a connection that fails shares the failure.
+    /// connection. Whoever waits for a connection that fails shares the failure; no wait is longer
+    /// than the dialer's limit.
     async fn place(&self) -> Result<Option<(SendRequest<Body>, Place)>, BoxError> {
         let began = Instant::now();
         let mut connections = self.connections.lock().await;
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
     use crate::api_connection::empty;
     use crate::api_connection::test_server::{Authority, start, until};
-    use crate::dialer::Way;
+    use crate::dialer::{CONNECT_LIMIT, Way};
     use crate::tls;
 
     #[tokio::test]
@@ -263,7 +264,8 @@ mod tests {
         let server: Uri = format!("https://localhost:{port}/").parse().unwrap();
         let short = Duration::from_millis(50);
         let habits = Habits { stream_window: 1 << 16, ping_after: short, ping_limit: Duration::from_millis(500) };
-        let pool = Http2Pool::new(Dialer::new(config, None, way), server, habits, CancellationToken::new());
+        let pool =
+            Http2Pool::new(Dialer::new(config, None, way, CONNECT_LIMIT), server, habits, CancellationToken::new());
         let get = |path: &str| Request::get(format!("https://localhost:{port}{path}")).body(empty()).unwrap();
         let answer = async |request| match pool.send(request).await.unwrap() {
             Sent::Answered(answer) => answer.into_body(),

@@ -175,6 +175,9 @@ async fn answer(mut request: Request<Incoming>, seen: Arc<Seen>, own: Arc<Atomic
     }
     seen.requests.lock().unwrap().push((path.clone(), headers));
     let full = |text: &str| Full::new(Bytes::from(text.to_owned())).boxed_unsync();
+    if path.contains("never") {
+        return std::future::pending().await;
+    }
     if path.contains("watch") {
         return Ok(Response::new(Watch::new(seen, own).boxed_unsync()));
     }

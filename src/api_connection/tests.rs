@@ -323,6 +323,123 @@ async fn a_get_that_broke_before_its_answer_is_repeated_once_and_a_post_never() 
     }
 }
 
+/// Quick to give up. A slow test machine still answers within these.
+const HASTY: Limits = Limits {
+    connect: Duration::from_secs(1),
+    answer: Duration::from_secs(3),
+    upgrade: Duration::from_secs(1),
+    again: Duration::from_secs(1),
+    ping: (Duration::from_millis(500), Duration::from_millis(500)),
+};
+
+/// How a server keeps silent.
+#[derive(Clone, Copy, Debug)]
+enum Silent {
+    /// Nobody takes the connection.
+    #[cfg(target_os = "linux")]
+    ToTcp,
+    ToTls,
+    /// Nothing comes on HTTP/2, not even an answer to a ping.
+    ToHttp2,
+    ToHttp1,
+    /// It answers pings, and nothing else.
+    ToRequests,
+}
+
+/// A server that keeps silent, and what keeps it so.
+async fn silent(how: Silent) -> (ApiConnection, Box<dyn std::any::Any>) {
+    let authority = Authority::new();
+    let hasty = |port: u16| {
+        let cluster = authority.cluster(format!("https://localhost:{port}"));
+        ApiConnection::within(HASTY, &cluster, &Environment::default()).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let queue = match how {
+        // The first connection fills it.
+        #[cfg(target_os = "linux")]
+        Silent::ToTcp => 0,
+        _ => 64,
+    };
+    let listener = socket.listen(queue).unwrap();
+    let address = listener.local_addr().unwrap();
+    match how {
+        #[cfg(target_os = "linux")]
+        Silent::ToTcp => {
+            let first = TcpStream::connect(address).await.unwrap();
+            (hasty(address.port()), Box::new((listener, first)))
+        }
+        Silent::ToTls => (hasty(address.port()), Box::new(listener)),
+        Silent::ToHttp2 | Silent::ToHttp1 => {
+            let http2 = matches!(how, Silent::ToHttp2);
+            let acceptor = authority.acceptor(&["localhost"], if http2 { BOTH } else { HTTP1 });
+            tokio::spawn(async move {
+                let mut open = Vec::new();
+                loop {
+                    let (tcp, _) = listener.accept().await.unwrap();
+                    open.push(acceptor.accept(tcp).await);
+                }
+            });
+            (hasty(address.port()), Box::new(()))
+        }
+        Silent::ToRequests => {
+            let (port, seen) = start(authority.acceptor(&["localhost"], BOTH)).await;
+            (hasty(port), Box::new(seen))
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_silent_is_given_up_whatever_it_is_silent_to() {
+    for how in [
+        #[cfg(target_os = "linux")]
+        Silent::ToTcp,
+        Silent::ToTls,
+        Silent::ToHttp2,
+        Silent::ToHttp1,
+        Silent::ToRequests,
+    ] {
+        let (api, _kept) = silent(how).await;
+        let (credential, nobody) = (Credential::default(), Impersonation::default());
+        let post = Request::post("/never").body(full("x")).unwrap();
+        let upgrade = Request::get("/never").header("connection", "upgrade").header("upgrade", "echo");
+        let all = async {
+            tokio::join!(
+                api.send(&credential, &nobody, get("/never")),
+                api.send(&credential, &nobody, post),
+                api.stream(&credential, &nobody, get("/never?watch=true")),
+                api.upgrade(&credential, &nobody, upgrade.body(empty()).unwrap()),
+            )
+        };
+        let began = Instant::now();
+        let (get, post, watch, upgrade) = tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
+        for given_up in [get, post, watch, upgrade] {
+            assert_eq!(given_up.err().unwrap().kind(), Kind::Unreachable, "{how:?}");
+        }
+        // No more than a connection and an attempt on it, twice.
+        assert!(began.elapsed() < Duration::from_secs(6), "{how:?}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_into_silence_is_sent_again_over_a_new_connection_and_not_waited_for_as_long() {
+    let authority = Authority::new();
+    let (port, seen) = start(authority.acceptor(&["localhost"], BOTH)).await;
+    let cluster = authority.cluster(format!("https://localhost:{port}"));
+    let limits = Limits { answer: Duration::from_secs(60), ..HASTY };
+    let api =
+        ApiConnection::within(limits, &cluster, &Environment::default()).unwrap_or_else(|error| panic!("{error}"));
+    for (path, answered) in [("/x", true), ("/never", false)] {
+        assert_eq!(send(&api, &Credential::default(), get("/x")).await, "ok");
+        seen.silent.notify_waiters();
+        let (credential, nobody) = (Credential::default(), Impersonation::default());
+        let sent = api.send(&credential, &nobody, get(path));
+        let sent = tokio::time::timeout(Duration::from_secs(20), sent).await.unwrap();
+        assert_eq!(sent.is_ok(), answered, "{path}");
+    }
+    assert_eq!(seen.connections.load(Ordering::SeqCst), 3);
+}
+
 /// What a proxy was asked for.
 type Asked = Arc<Mutex<Vec<String>>>;
 

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::credential_source::Surroundings;
 use crate::environment::Environment;
 use crate::gateway_request::{Decision, Gate, decide};
-use crate::kubeconfig_user::{BearerSource, Impersonation, Target, UserEntry};
+use crate::kubeconfig_user::{BearerSource, Impersonation, InteractiveMode, PluginEntry, Target, UserEntry};
 use crate::peer::Peer;
 use crate::ui::Ui;
 
@@ -38,6 +38,7 @@ const SHORT: Duration = Duration::from_millis(50);
 const PACE: Pace = Pace {
     sign_in: NEVER,
     answer: NEVER,
+    again: NEVER,
     body: NEVER,
     watch: watches::Pace { pauses: (NEVER, NEVER), inventory_after: NEVER, ..watches::Pace::NORMAL },
 };
@@ -131,18 +132,23 @@ impl Cluster {
     }
 
     fn client(&self) -> ClusterClient {
+        self.client_by(BearerSource::File(self.token_file()))
+    }
+
+    fn client_by(&self, bearer: BearerSource) -> ClusterClient {
         let target = Target {
             context: Some("dev".into()),
             cluster: self.authority.cluster(format!("https://localhost:{}", self.port)),
             user: UserEntry {
                 name: Some("jane".into()),
-                bearer: BearerSource::File(self.token_file()),
+                bearer,
                 certificate: None,
                 impersonate: Impersonation::default(),
             },
             namespace: None,
         };
-        let surroundings = Surroundings { environment: Environment::default(), ui: Ui::new(), clock: Clock::system() };
+        let environment = Environment::from([("PATH", "/usr/local/bin:/usr/bin:/bin")]);
+        let surroundings = Surroundings { environment, ui: Ui::new(), clock: Clock::system() };
         ok(ClusterClient::new(&target, surroundings, Arc::new(|| Box::new(())), None))
     }
 
@@ -236,8 +242,13 @@ async fn answer(mut request: Request<Incoming>, state: Arc<Mutex<State>>) -> Res
             broken("half")
         }
         "/api/v1/cut" => body("half and"),
-        "/api/v1/cut-without-length" if times == 1 => broken("half"),
+        "/api/v1/cut-without-length" | "/api/v1/cut-then-silence" if times == 1 => broken("half"),
         "/api/v1/cut-without-length" => chunks(vec!["half".into(), " and".into()]),
+        "/api/v1/cut-then-silence" => return pending().await,
+        "/api/v1/stalls" => {
+            answer = answer.header("content-length", "8");
+            endless(vec!["half".into()], &open)
+        }
         "/api/v1/cut-always" => broken("half"),
         "/api/v1/cut-large" => broken(vec![b'x'; 200_000]),
         "/api/v1/large" => large(pulled),
@@ -305,7 +316,10 @@ struct Page {
 
 impl Page {
     async fn open(cluster: &Cluster, pace: Pace) -> (Self, ClusterClient) {
-        let client = cluster.client();
+        Self::open_as(cluster.client(), pace).await
+    }
+
+    async fn open_as(client: ClusterClient, pace: Pace) -> (Self, ClusterClient) {
         let side = ApiSide::at(pace, vec![("dev".into(), client.clone())], Random::system());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -562,9 +576,22 @@ async fn a_small_answer_that_broke_off_is_had_again_once() {
         }
         let (code, told) = page.get("/api/v1/cut-always").await;
         assert_eq!(code, 502);
-        assert!(told.contains("broke off twice"), "{told}");
+        assert!(told.contains("broke off: twice"), "{told}");
         assert_eq!(cluster.lines().len(), 6, "{:?}", cluster.lines());
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_stalls_is_passed_on_as_far_as_it_came_and_a_second_one_not_waited_for_long() {
+    let cluster = Cluster::start().await;
+    let (page, _) = Page::open(&cluster, Pace { answer: SHORT, again: SHORT, ..PACE }).await;
+    let answer = page.send(Request::get("/api/v1/stalls").body(empty()).unwrap()).await.unwrap();
+    let first = timeout(DEADLINE, answer.into_body().frame()).await.unwrap().unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "half");
+    let (page, _) = Page::open(&cluster, Pace { again: SHORT, ..PACE }).await;
+    let (code, told) = page.get("/api/v1/cut-then-silence").await;
+    assert_eq!(code, 502);
+    assert!(told.contains("did not come a second time"), "{told}");
 }
 
 #[tokio::test]
@@ -630,6 +657,41 @@ async fn three_requests_wait_for_a_sign_in_and_the_others_are_told_at_once() {
         assert_eq!(timeout(DEADLINE, asking.next()).await.unwrap().unwrap(), (200, "GET 0".to_owned()));
     }
     assert!(asking.next().await.is_none());
+}
+
+#[tokio::test]
+async fn what_is_asked_while_somebody_signs_in_is_answered_when_they_have() {
+    let cluster = Cluster::start().await;
+    let folder = cluster.folder.path();
+    // It waits for a person, who is quick with the next one.
+    let script = "echo x >> $1/runs; until [ -e $1/go ]; do sleep 0.02; done; cat $1/answer";
+    let plugin = BearerSource::Plugin(Box::new(PluginEntry {
+        command: "sh".into(),
+        arguments: ["-c", script, "plugin", folder.to_str().unwrap()].map(str::to_owned).to_vec(),
+        variables: Vec::new(),
+        api_version: "client.authentication.k8s.io/v1".into(),
+        interactive_mode: InteractiveMode::Never,
+        provide_cluster_info: false,
+        install_hint: None,
+        folder: "/".into(),
+    }));
+    let answer = json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "first"}});
+    std::fs::write(folder.join("answer"), answer.to_string()).unwrap();
+    let (page, client) = Page::open_as(cluster.client_by(plugin), PACE).await;
+    let signing_in = tokio::spawn(async move { client.sign_in(None).await });
+    until("the plugin runs", || folder.join("runs").exists()).await;
+    let post = Request::post("/api/v1/pods").body(full("{}")).unwrap();
+    let asking = async { tokio::join!(page.get("/api/v1/nodes"), page.send(post)) };
+    let person = async {
+        until("both wait", || page.side.0.waiting.available_permits() == MOST_WAITING - 2).await;
+        assert!(cluster.lines().is_empty());
+        std::fs::write(folder.join("go"), "").unwrap();
+    };
+    let ((answered, posted), ()) = timeout(DEADLINE, async { tokio::join!(asking, person) }).await.unwrap();
+    assert_eq!(answered, (200, "GET 0".to_owned()));
+    assert_eq!(text(posted.unwrap()).await, "POST 2");
+    ok(signing_in.await.unwrap());
+    assert_eq!(std::fs::read_to_string(folder.join("runs")).unwrap(), "x\n", "one sign-in for all");
 }
 
 #[tokio::test]

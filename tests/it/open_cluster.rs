@@ -1,7 +1,7 @@
 //! How `open` reaches the cluster, and what of the cluster's ways the page never notices.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headlamp_test_support::api_server::SelfSubjectReview;
 use headlamp_test_support::{
@@ -117,6 +117,31 @@ fn what_the_cluster_says_reaches_the_page_and_what_broke_is_asked_again_once() {
     assert_eq!(tab.ask("POST", PODS, &[], &pod.to_string()).status, 502);
     assert_eq!(desk.cluster.requests_to(UPSTREAM_PODS).len(), 1);
     assert_eq!(tab.pods(), ["web"]);
+    let _ = interrupted(open);
+}
+
+#[test]
+fn a_cluster_that_falls_silent_is_found_out_within_half_a_minute_and_holds_up_no_websocket() {
+    let desk = Desk::taken();
+    desk.cluster.add_pod("default", "web", &[], &[]);
+    let mut open = desk.open([]).spawn();
+    let tab = Tab::of(&mut open);
+    let mut watch = tab.socket(&format!("{PODS}?watch=true"));
+    assert_eq!(event(&mut watch)["object"]["metadata"]["name"], "web");
+    desk.cluster.silence_connections();
+    desk.cluster.add_pod("default", "new", &[], &[]);
+    let began = Instant::now();
+    assert_eq!(tab.pods(), ["new", "web"]);
+    assert_eq!(event(&mut watch)["object"]["metadata"]["name"], "new");
+    assert!(began.elapsed() < DEADLINE);
+    desk.cluster.go_silent();
+    let began = Instant::now();
+    let mut late = tab.socket(&format!("{PODS}?watch=true"));
+    assert!(began.elapsed() < DEADLINE / 3);
+    desk.cluster.speak();
+    let mut told = [event(&mut late), event(&mut late)].map(|event| event["object"]["metadata"]["name"].clone());
+    told.sort_by_key(ToString::to_string);
+    assert_eq!(told, ["new", "web"]);
     let _ = interrupted(open);
 }
 

@@ -14,7 +14,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::BINARY;
@@ -145,8 +145,18 @@ async fn each_fault_of_the_double_is_one() {
     body_of(get().await).await.unwrap_err();
     let nothing = Duration::from_millis(200);
     for fault in [Fault::none().stalled_after(10), Fault::none().silent_after(10), Fault::never(), Fault::silence()] {
+        let before = cluster.requests_to(path).len();
         cluster.script(path, fault);
-        timeout(nothing, async { body_of(get().await).await }).await.unwrap_err();
+        let asked = async {
+            while cluster.requests_to(path).len() == before {
+                sleep(Duration::from_millis(5)).await;
+            }
+            sleep(nothing).await;
+        };
+        tokio::select! {
+            came = async { body_of(get().await).await } => panic!("{came:?}"),
+            () = asked => {}
+        }
     }
     body_of(get().await).await.unwrap();
     cluster.script(path, Fault::go_away());

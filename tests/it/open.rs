@@ -297,6 +297,22 @@ fn where_a_browser_was_opened_and_none_comes_the_address_is_printed_and_stays_go
 }
 
 #[test]
+fn an_origin_that_is_allowed_may_be_loaded_from_and_runs_no_script() {
+    let desk = Desk::taken();
+    let mut open = desk.open(["--allow-origin=https://icons.example"]).spawn();
+    let page = Tab::of(&mut open).go("/");
+    let policy = page.header("content-security-policy");
+    let directive = |name: &str| policy.split(';').find(|directive| directive.trim().starts_with(name)).unwrap();
+    for name in ["img-src", "connect-src", "frame-src", "form-action"] {
+        assert!(directive(name).contains(" https://icons.example"), "{policy}");
+    }
+    assert!(!directive("script-src").contains("icons") && !directive("frame-ancestors").contains("icons"), "{policy}");
+    let _ = interrupted(open);
+    let output = desk.open(["--allow-origin=https://icons.example/; script-src *"]).run();
+    assert_eq!(output.code, 2, "{output}");
+}
+
+#[test]
 fn an_interrupt_ends_it_within_a_second_whatever_is_open() {
     let desk = Desk::taken();
     desk.cluster.add_pod("default", "web", &[], &[]);

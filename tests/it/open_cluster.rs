@@ -76,6 +76,24 @@ fn a_kubeconfigs_proxy_is_used_for_all_that_goes_to_the_cluster() {
 }
 
 #[test]
+fn the_environments_proxy_is_used_unless_the_cluster_is_excepted() {
+    let desk = Desk::taken();
+    let proxy = ConnectProxy::to(desk.cluster.address().port());
+    let user = with_token(&desk.token("jane", &[]));
+    desk.sandbox.write_kubeconfig(&desk.cluster.kubeconfig_at("https://cluster.test:6443", &user));
+    let run = || desk.open([]).env("HTTPS_PROXY", proxy.url());
+    let mut open = run().env("NO_PROXY", "other.test,10.0.0.0/8").spawn();
+    assert_eq!(Tab::of(&mut open).get(PODS).status, 200);
+    let _ = interrupted(open);
+    let tunnels = proxy.tunnels().len();
+    assert!(tunnels > 0);
+    // Nobody knows the name but the proxy.
+    let output = run().env("NO_PROXY", ".test").run();
+    assert_eq!((output.code, proxy.tunnels().len()), (6, tunnels), "{output}");
+    assert!(desk.sandbox.opened().is_empty());
+}
+
+#[test]
 fn what_the_cluster_says_reaches_the_page_and_what_broke_is_asked_again_once() {
     let desk = Desk::taken();
     desk.cluster.add_pod("default", "web", &[], &[]);

@@ -117,9 +117,9 @@ fn a_question_to_the_cluster_takes_no_longer_than_the_flag_allows() {
         desk.cluster.heal();
     }
     // Nothing that the page asks has this limit.
-    let mut open = desk.open(["--request-timeout=5s"]).spawn();
+    let mut open = desk.open(["--request-timeout=10s"]).spawn();
     let tab = Tab::of(&mut open);
-    desk.cluster.script(UPSTREAM_PODS, Fault::none().after(Duration::from_secs(6)));
+    desk.cluster.script(UPSTREAM_PODS, Fault::none().after(Duration::from_secs(11)));
     assert_eq!(tab.get(PODS).status, 200);
     let _ = interrupted(open);
 }
@@ -129,12 +129,12 @@ fn a_page_that_does_not_come_in_time_is_exit_6() {
     let desk = Desk::taken();
     let gate = Gate::new();
     desk.headlamp.script("/config", Answer::usual().held_by(&gate));
-    let output = desk.open(["--timeout=1s"]).run();
+    let output = desk.open(["--timeout=6s"]).run();
     gate.open();
     insta::assert_snapshot!(error(&output), @r"
     exit 6
     Headlamp's page was not there in time
-      caused by: waited for 1s (`--timeout`)
+      caused by: waited for 6s (`--timeout`)
 
     hint: is its pod well? `kubectl logs` and `kubectl describe pod` of it say more
     hint: `--timeout 5m` waits longer

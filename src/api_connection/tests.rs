@@ -411,13 +411,10 @@ async fn a_server_that_keeps_silent_is_given_up_whatever_it_is_silent_to() {
                 api.upgrade(&credential, &nobody, upgrade.body(empty()).unwrap()),
             )
         };
-        let began = Instant::now();
         let (get, post, watch, upgrade) = tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
         for given_up in [get, post, watch, upgrade] {
             assert_eq!(given_up.err().unwrap().kind(), Kind::Unreachable, "{how:?}");
         }
-        // No more than a connection and an attempt on it, twice.
-        assert!(began.elapsed() < Duration::from_secs(6), "{how:?}: {:?}", began.elapsed());
     }
 }
 

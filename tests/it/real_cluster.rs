@@ -85,7 +85,7 @@ fn chromium_signs_in_once_and_kubectl_works_from_then_on() {
     let report = seat.sandbox.path("chromium.json");
     let Some(chromium) = seat.provider.node.chromium("emmy", &seat.provider.authority, &report, "") else { return };
     seat.use_browser(&chromium);
-    let pods = seat.kubectl(["get", "pods"]).run().succeeded();
+    let pods = seat.kubectl(["get", "pods"]).starts_chromium().run().succeeded();
     assert!(pods.stderr.contains(&format!("No resources found in {}", seat.cluster.namespace)), "{pods:?}");
 
     let asked = seat.provider.asked("emmy");

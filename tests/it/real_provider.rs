@@ -78,7 +78,12 @@ fn chromium_signs_in_and_ends_on_a_page_that_says_so() {
     let seat = seat.with(&["--scope=profile", "--scope=email"]);
     let file = seat.sandbox.path(REPORT);
     let Some(chromium) = seat.provider.node.chromium(seat.person, &seat.provider.authority, &file, "") else { return };
-    let run = seat.sandbox.command(["get-token"]).args(&seat.flags).arg(format!("--browser-command={chromium}"));
+    let run = seat
+        .sandbox
+        .command(["get-token"])
+        .args(&seat.flags)
+        .arg(format!("--browser-command={chromium}"))
+        .starts_chromium();
     let token = run.run().succeeded().token();
     assert_eq!(claims(&token)["sub"], "ada");
 
@@ -99,7 +104,12 @@ fn a_sign_in_that_is_cancelled_in_chromium_ends_with_code_4_and_a_page_that_says
     let file = seat.sandbox.path(REPORT);
     let chromium = seat.provider.node.chromium(seat.person, &seat.provider.authority, &file, "--cancel");
     let Some(chromium) = chromium else { return };
-    let run = seat.sandbox.command(["get-token"]).args(&seat.flags).arg(format!("--browser-command={chromium}"));
+    let run = seat
+        .sandbox
+        .command(["get-token"])
+        .args(&seat.flags)
+        .arg(format!("--browser-command={chromium}"))
+        .starts_chromium();
     let output = run.run();
     assert_eq!(output.code, 4, "{output:?}");
     assert!(output.stderr.contains("access_denied"), "{output:?}");

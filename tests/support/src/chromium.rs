@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::quiet_network;
 use crate::real::{Node, chromium};
 use crate::server::{Reply, Request, Response, Server, lock};
 
@@ -124,14 +125,9 @@ impl Chromium {
 
     fn launch(authority: Option<&Path>) -> Option<Self> {
         let (node, chromium) = (Node::found()?, chromium()?);
-        let mut child = node
-            .command("pages.mjs")
-            .args(authority)
-            .env("CHROMIUM", chromium)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node");
+        let mut command = node.command("pages.mjs");
+        command.args(authority).env("CHROMIUM", chromium).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = quiet_network::spawn(&mut command).expect("node");
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take().expect("stdout"));
         let (sender, answers) = channel();
         std::thread::spawn(move || {
@@ -209,7 +205,7 @@ impl Page<'_> {
     /// # Panics
     /// If it throws, or is something else.
     pub fn eval<T: DeserializeOwned>(&self, script: &str) -> T {
-        self.try_eval(script).unwrap_or_else(|error| panic!("`{script}`: {error}"))
+        self.try_eval(script).unwrap_or_else(|error| panic!("`{script}`: {error}, in {}", self.state()))
     }
 
     /// The same, or what was thrown.
@@ -227,14 +223,16 @@ impl Page<'_> {
         let condition = format!("Boolean({script})");
         let end = Instant::now() + PATIENCE;
         while !self.try_eval::<bool>(&condition).unwrap_or_default() {
-            if Instant::now() > end {
-                let page: Result<String, String> = self.try_eval("document.documentElement.outerHTML.slice(0, 4000)");
-                let seen: Result<String, String> = self.try_eval("JSON.stringify(seen)");
-                let messages = self.report().messages;
-                panic!("waited {PATIENCE:?} in vain for `{script}` in {page:?}, with {messages:?} and {seen:?}");
-            }
+            assert!(Instant::now() <= end, "waited {PATIENCE:?} in vain for `{script}` in {}", self.state());
             std::thread::sleep(GLANCE);
         }
+    }
+
+    /// What a failed test has to tell: the page's text, its console and what its script has seen.
+    fn state(&self) -> String {
+        let page: Result<String, String> = self.try_eval("document.documentElement.outerHTML.slice(0, 4000)");
+        let seen: Result<String, String> = self.try_eval("JSON.stringify(seen)");
+        format!("{page:?}, with {:?} and {seen:?}", self.report().messages)
     }
 
     /// Clicks what this CSS selector finds, once it is there.

@@ -131,6 +131,7 @@ pub mod headlamp_flags;
 pub mod page_client;
 pub mod pattern;
 pub mod provider;
+mod quiet_network;
 #[cfg(unix)]
 pub mod real;
 #[cfg(unix)]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::quiet_network;
 use crate::sandbox::{DEADLINE, Sandbox, credential_token};
 use crate::secrets::SecretKind;
 use crate::server::lock;
@@ -26,6 +27,7 @@ pub struct Run<'a> {
     folder: PathBuf,
     stdin: Stdin,
     stderr_inherited: bool,
+    quiet_network: bool,
     shown: Vec<SecretKind>,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Run<'a> {
             folder,
             stdin: Stdin::Null,
             stderr_inherited: false,
+            quiet_network: false,
             shown: Vec::new(),
         }
     }
@@ -113,6 +116,11 @@ impl<'a> Run<'a> {
         Self { stderr_inherited: true, ..self }
     }
 
+    /// It starts Chromium, which must not hear that pods come and go on this machine.
+    pub fn starts_chromium(self) -> Self {
+        Self { quiet_network: true, ..self }
+    }
+
     /// Secrets of this kind are meant to be shown by this run, such as the state in the address
     /// that the paste flow prints.
     pub fn may_show(mut self, kind: SecretKind) -> Self {
@@ -131,8 +139,8 @@ impl<'a> Run<'a> {
         command.args(&self.arguments).env_clear().envs(&self.environment).current_dir(&self.folder);
         command.stdout(Stdio::piped()).stderr(if self.stderr_inherited { Stdio::inherit() } else { Stdio::piped() });
         command.stdin(if matches!(self.stdin, Stdin::Null) { Stdio::null() } else { Stdio::piped() });
-        let mut child =
-            command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()));
+        let child = if self.quiet_network { quiet_network::spawn(&mut command) } else { command.spawn() };
+        let mut child = child.unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()));
         let stdin = child.stdin.take();
         let kept = match (self.stdin, stdin) {
             (Stdin::Bytes(bytes), Some(mut stdin)) => {
@@ -269,6 +277,10 @@ impl Drop for Running<'_> {
         if !self.ended {
             let _ = self.child.kill();
             let _ = self.child.wait();
+            if std::thread::panicking() {
+                // Why the test failed is often told here.
+                eprintln!("stderr of {}:\n{}", self.child.id(), self.sandbox.redact(&self.stderr.whole()));
+            }
         }
     }
 }

@@ -67,11 +67,12 @@ impl<'a> Opened<'a> {
         format!("{}{path}", self.origin)
     }
 
-    /// The page asks for its configuration until this stands in stderr: it does so by itself, every 10 s.
-    fn asks_until(&self, page: &Page<'_>, text: &str) {
+    /// The page asks for its configuration until this stands in stderr after `before`: it does so by
+    /// itself, every 10 s.
+    fn asks_until(&self, page: &Page<'_>, text: &str, before: usize) {
         wait_until(Duration::from_secs(60), text, || {
             let _ = page.try_eval::<u16>("(await fetch('/config')).status");
-            self.running.stderr().contains(text)
+            self.running.stderr()[before..].contains(text)
         });
     }
 
@@ -221,13 +222,18 @@ fn the_page_opens_signed_in_follows_the_cluster_and_keeps_no_secret() {
     page.wait_for(&format!("!window.mark && {LISTED} && document.body.dataset.chunks === '2'"));
     stage.put("from-the-cache");
     page.wait_for(&row("configmaps", "from-the-cache"));
-    open.asks_until(&page, "the page comes from the cache");
+    open.asks_until(&page, "the page comes from the cache", 0);
+    let before = open.running.stderr().len();
     stage.headlamp.roll_out("second");
     let address = ([127, 0, 0, 1], stage.headlamp.port()).into();
     stage.cluster.add_headlamp_pod("headlamp", "headlamp", address);
-    open.asks_until(&page, "Headlamp's pod answers");
-    page.reload();
-    page.wait_for(&format!("{LISTED} && document.body.dataset.build === 'second'"));
+    open.asks_until(&page, "Headlamp's pod answers", before);
+    wait_until(Duration::from_secs(60), "the new build", || {
+        page.reload();
+        page.wait_for("document.body.dataset.build");
+        page.eval::<String>("document.body.dataset.build") == "second"
+    });
+    page.wait_for(LISTED);
     assert_eq!(violations(&page.report()), [""; 0]);
 
     open.running.interrupt();

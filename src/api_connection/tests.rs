@@ -223,7 +223,7 @@ async fn a_reset_ends_what_is_under_way_at_once_and_the_next_request_is_answered
         let before = seen.connections.load(Ordering::SeqCst);
         api.reset();
         for watch in &mut watches {
-            let ended = tokio::time::timeout(Duration::from_secs(1), watch.frame()).await.unwrap();
+            let ended = tokio::time::timeout(Duration::from_secs(10), watch.frame()).await.unwrap();
             assert!(ended.unwrap().is_err());
         }
         assert_eq!(send(&api, &Credential::default(), get("/version")).await, "ok");
@@ -423,7 +423,14 @@ async fn what_was_sent_into_silence_is_sent_again_over_a_new_connection_and_not_
     let authority = Authority::new();
     let (port, seen) = start(authority.acceptor(&["localhost"], BOTH)).await;
     let cluster = authority.cluster(format!("https://localhost:{port}"));
-    let limits = Limits { answer: Duration::from_secs(60), ..HASTY };
+    // A silence is found out after more than half of `again`, which is far below `answer`.
+    let limits = Limits {
+        answer: Duration::from_secs(60),
+        connect: Duration::from_secs(5),
+        again: Duration::from_secs(3),
+        ping: (Duration::from_millis(500), Duration::from_secs(2)),
+        ..HASTY
+    };
     let api =
         ApiConnection::within(limits, &cluster, &Environment::default()).unwrap_or_else(|error| panic!("{error}"));
     for (path, answered) in [("/x", true), ("/never", false)] {

@@ -191,27 +191,27 @@ async fn a_plugin_that_may_ask_nobody_reads_an_empty_stdin() {
 
 #[tokio::test]
 async fn a_plugin_is_killed_at_its_deadline_and_when_nobody_waits_any_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let pid = |name: &str| folder.path().join(name);
-    let sleeping = |name: &str| script(&format!("echo $$ > '{}'; exec sleep 600", pid(name).display()));
-    let gone = |name: &str| {
-        let text = std::fs::read_to_string(pid(name)).unwrap_or_default();
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        text.ends_with('\n') && pid.is_some_and(|pid| test_kill_process(pid).is_err())
-    };
-    let entry = sleeping("late");
+    let gone = |pid: i32| test_kill_process(Pid::from_raw(pid).unwrap()).is_err();
+    let entry = script("exec sleep 600");
     let child =
         start(&entry, &ClusterEntry::default(), &environment(), false).unwrap_or_else(|error| panic!("{error}"));
+    let pid = child.id().unwrap().try_into().unwrap();
+    assert!(!gone(pid));
     let began = Instant::now();
     let late = within(&entry, child, Some(Duration::from_millis(300))).await.err().unwrap();
     assert_eq!(late.kind(), Kind::SignInFailed);
     assert!(began.elapsed() < Duration::from_secs(10), "{late}");
-    until("the late one is gone", || gone("late")).await;
-    let entry = sleeping("dropped");
+    until("the late one is gone", || gone(pid)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let entry = script(&format!("echo $$ > '{}'; exec sleep 600", file.display()));
     let waiting = tokio::spawn(async move { run_it(&entry).await.is_ok() });
-    until("it runs", || pid("dropped").exists()).await;
+    let written = || std::fs::read_to_string(&file).unwrap_or_default();
+    // The file is there before anything stands in it.
+    until("it runs", || written().ends_with('\n')).await;
+    let pid = written().trim().parse().unwrap();
     waiting.abort();
-    until("the dropped one is gone", || gone("dropped")).await;
+    until("the dropped one is gone", || gone(pid)).await;
 }
 
 proptest! {

@@ -141,8 +141,8 @@ const SOON: Duration = Duration::from_millis(200);
 
 #[tokio::test]
 async fn silence_is_asked_about_and_then_is_a_cut() {
-    let mut pair = pair(SOON).await;
     let begun = Instant::now();
+    let mut pair = pair(SOON).await;
     assert_eq!(pair.error().await, "Cut");
     assert!(begun.elapsed() >= 2 * SOON);
     assert!(matches!(pair.server.next().await, Some(Ok(Message::Ping(_)))));

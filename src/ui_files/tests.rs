@@ -20,11 +20,14 @@ const QUICK: Patience = Patience {
         idle: Duration::from_secs(60),
         unused: Duration::from_secs(60),
     },
-    short: Duration::from_millis(200),
-    shorter: Duration::from_millis(50),
+    short: Duration::from_secs(5),
+    shorter: Duration::from_secs(5),
     fresh: Duration::ZERO,
     memory: 1024 * 1024,
 };
+
+/// The cache stands in soon.
+const HASTY: Patience = Patience { short: Duration::from_millis(200), shorter: Duration::from_millis(50), ..QUICK };
 
 struct Setting {
     folder: tempfile::TempDir,
@@ -70,12 +73,6 @@ async fn get_with(files: &UiFiles, path: &str, headers: &[(&str, &str)]) -> (Sta
         .collect();
     let answer = files.file(path, &asked).await;
     (answer.status(), answer.headers().clone(), text(answer).await)
-}
-
-async fn situation(files: &UiFiles, wanted: fn(&Situation) -> bool) {
-    let mut situation = files.situation();
-    let waiting = timeout(Duration::from_secs(10), situation.wait_for(wanted)).await;
-    assert!(waiting.is_ok(), "{:?}", *files.situation().borrow());
 }
 
 #[tokio::test]
@@ -265,7 +262,7 @@ async fn the_cache_stands_in_for_a_pod_that_stalls_or_is_away_until_it_is_back()
     setting.on_disk(&["/", "/config", "/plugins", SCRIPT, STYLE]).await;
     for mood in [Mood::Stall, Mood::Cut(usize::MAX), Mood::Status(503)] {
         setting.pod.set(mood);
-        let files = setting.files();
+        let files = setting.files_with(HASTY);
         let before = Instant::now();
         files.prefetch().await.unwrap();
         // Not for as long as a pod may take that nothing stands in for.
@@ -300,7 +297,7 @@ async fn a_pod_that_is_always_late_has_not_recovered_until_it_answers_in_time() 
     let setting = Setting::new().await;
     setting.files().prefetch().await.unwrap();
     setting.on_disk(&["/", "/config", "/plugins", SCRIPT, STYLE]).await;
-    let files = setting.files();
+    let files = setting.files_with(HASTY);
     let mut changes = files.situation();
     for round in 1..=3 {
         setting.pod.held.send_replace(true);
@@ -308,14 +305,18 @@ async fn a_pod_that_is_always_late_has_not_recovered_until_it_answers_in_time() 
         assert!(matches!(*changes.borrow_and_update(), Situation::FromCache(_)), "round {round}");
         // Its answer comes, but the cache had to be asked first.
         until("the pod is asked", || setting.pod.asked("/config") == 1 + round).await;
-        tokio::time::sleep(QUICK.short).await;
+        tokio::time::sleep(HASTY.short).await;
         setting.pod.held.send_replace(false);
         let Source::Pod(pod) = &files.0 else { panic!("a folder") };
         until("its answer has come", || pod.flights().is_empty()).await;
         assert!(!changes.has_changed().unwrap(), "round {round}: {:?}", *files.situation().borrow());
     }
-    assert!(files.config().await.is_ok());
-    situation(&files, |situation| *situation == Situation::Reached).await;
+    let back = async {
+        while *files.situation().borrow() != Situation::Reached {
+            assert!(files.config().await.is_ok());
+        }
+    };
+    timeout(Duration::from_secs(10), back).await.unwrap();
 }
 
 #[tokio::test]
@@ -326,7 +327,7 @@ async fn a_pod_that_does_not_answer_is_not_waited_for_where_the_cache_lacks_a_fi
     let cache = setting.cache("headlamp/one");
     std::fs::remove_file(cache.place(STYLE)).unwrap();
     setting.pod.set(Mood::Stall);
-    let files = setting.files();
+    let files = setting.files_with(HASTY);
     let limit = QUICK.http.head;
     timeout(limit, files.prefetch()).await.unwrap().unwrap();
     assert_eq!(get(&files, SCRIPT).await.2, "script");

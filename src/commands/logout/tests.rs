@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::cache::{Locked, Token};
-use crate::http::tests::{Server, answer, noon};
+use crate::http::tests::{Server, answer, closed_port, noon};
 
 /// A provider whose revocation endpoint, if it has one, gives this answer.
 fn provider(revocation: Option<(&'static str, &'static str)>) -> Server {
@@ -128,7 +128,7 @@ fn the_refresh_token_is_revoked_first_and_only_our_files_are_deleted() {
 #[test]
 fn tokens_that_cannot_be_revoked_are_deleted_all_the_same() {
     let refused = provider(Some(("503 Service Unavailable", "")));
-    let nobody = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    let (_closed, nobody) = closed_port();
     for port in [
         refused.port,
         provider(None).port,

@@ -76,6 +76,8 @@ mod tests {
             assert_eq!(of(local, remote), user);
             assert_eq!(of(remote, local), user);
             drop(server);
+            // Its end has come.
+            assert_eq!(client.peek(&mut [0]).unwrap(), 0);
             assert_eq!(of(local, remote), None, "it is half closed");
         }
     }

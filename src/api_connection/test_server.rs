@@ -115,12 +115,25 @@ impl Seen {
     }
 }
 
-/// Waits for a condition, for at most 10 s.
+/// Waits for a condition, for at most 60 s.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        assert!(Instant::now() < deadline, "not within 60 s: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What is there at once when something has been closed, but for a program that another test starts
+/// just then: until it runs, it has copies of all that was open here.
+pub(crate) fn at_once<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not at once: {what}");
+        std::thread::yield_now();
     }
 }
 

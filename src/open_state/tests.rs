@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::api_connection::test_server::at_once;
 
 const MAIN: &str = "https://main.example:6443";
 const OTHER: &str = "https://other.example:6443";
@@ -220,11 +221,14 @@ fn a_second_open_learns_who_serves_and_the_end_of_a_process_frees_the_port() {
     assert!(matches!(take(&state, &holder(20_001, "joe")), Claim::Mine(_)));
     assert!(matches!(take(&scene.load(OTHER), &holder(20_000, "jane")), Claim::Mine(_)));
     drop(running);
-    assert!(!serves(this, 20_000));
+    at_once("nobody serves it", || (!serves(this, 20_000)).then_some(()));
     // Killed, a process leaves its text and no lock.
     let lock = scene.folder().join(format!("{}.20000.lock", key(&state.server)));
     std::fs::write(lock, serde_json::to_vec(&holder(20_000, "killed")).unwrap()).unwrap();
-    let Claim::Mine(_running) = take(&state, &holder(20_000, "joe")) else { panic!("held") };
+    let _running = at_once("the port may be taken", || match take(&state, &holder(20_000, "joe")) {
+        Claim::Mine(running) => Some(running),
+        Claim::Held(_) => None,
+    });
     let Claim::Held(Some(who)) = take(&state, &holder(20_000, "jane")) else { panic!("free") };
     assert_eq!(who.user.as_deref(), Some("joe"));
 }

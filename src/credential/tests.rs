@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU16, AtomicUsize};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -34,18 +34,17 @@ fn stepping_aside(bearer: BearerSource, certificate: Option<CertificateSource>, 
 }
 
 thread_local! {
-    static SET_BACK: std::cell::Cell<SignedDuration> = const { std::cell::Cell::new(SignedDuration::ZERO) };
+    static NOW: std::cell::Cell<Timestamp> = const { std::cell::Cell::new(Timestamp::UNIX_EPOCH) };
 }
 
-/// Credentials by a clock that tests set back.
-fn by_a_wall_clock(bearer: BearerSource) -> Credentials {
-    SET_BACK.set(SignedDuration::ZERO);
-    let clock = Clock::fixed(|| Clock::system().now() - SET_BACK.get());
-    by_clock(bearer, None, Arc::new(|| Box::new(())), clock)
+/// Credentials by a clock that stands still, so that no pause ends by itself, and that tests set back.
+fn by_a_standing_clock(bearer: BearerSource) -> Credentials {
+    NOW.set(Clock::system().now());
+    by_clock(bearer, None, Arc::new(|| Box::new(())), Clock::fixed(|| NOW.get()))
 }
 
 fn set_back_an_hour() {
-    SET_BACK.set(SET_BACK.get() + SignedDuration::from_hours(1));
+    NOW.set(NOW.get() - SignedDuration::from_hours(1));
 }
 
 fn by_clock(
@@ -75,8 +74,7 @@ fn bearer(credential: &Credential) -> &str {
 
 /// Makes the time pass after which the credential is looked at again.
 fn make_due(credentials: &Credentials) {
-    let past = Clock::system().now().checked_sub(SignedDuration::from_secs(1)).unwrap();
-    credentials.0.held.lock().unwrap().as_mut().unwrap().due = Some(past);
+    credentials.0.held.lock().unwrap().as_mut().unwrap().due = Some(Timestamp::UNIX_EPOCH);
 }
 
 fn make_expired(credentials: &Credentials) {
@@ -208,7 +206,7 @@ async fn a_cluster_that_refuses_what_was_just_renewed_is_not_offered_one_after_t
 async fn a_clock_that_is_set_back_makes_no_pause_longer() {
     // After a failure,
     let plugin = Plugin::new();
-    let credentials = by_a_wall_clock(plugin.entry());
+    let credentials = by_a_standing_clock(plugin.entry());
     assert!(credentials.current().await.is_err());
     plugin.answers("one", None);
     assert!(credentials.current().await.is_err(), "not at once");
@@ -226,7 +224,7 @@ async fn a_clock_that_is_set_back_makes_no_pause_longer() {
     // and between two looks at a file.
     let path = plugin.path("token");
     std::fs::write(&path, "one").unwrap();
-    let credentials = by_a_wall_clock(BearerSource::File(path.clone()));
+    let credentials = by_a_standing_clock(BearerSource::File(path.clone()));
     current(&credentials).await;
     std::fs::write(&path, "two").unwrap();
     assert_eq!(bearer(&current(&credentials).await), "one", "not at once");
@@ -241,7 +239,7 @@ async fn a_credential_whose_end_comes_late_by_a_clock_that_was_set_back_is_renew
     let plugin = Plugin::new();
     let ends = Clock::system().now() + SignedDuration::from_secs(600);
     plugin.answers("one", Some(&ends.to_string()));
-    let credentials = by_a_wall_clock(plugin.entry());
+    let credentials = by_a_standing_clock(plugin.entry());
     let first = current(&credentials).await;
     set_back_an_hour();
     for _ in 0..5 {
@@ -295,7 +293,7 @@ async fn a_renewal_goes_on_when_whoever_wanted_it_goes_away() {
 async fn a_failure_keeps_what_is_good_is_not_repeated_at_once_and_a_person_may_try_again() {
     let plugin = Plugin::new();
     plugin.answers("one", Some("2100-01-01T00:00:00Z"));
-    let credentials = credentials(plugin.entry(), None);
+    let credentials = by_a_standing_clock(plugin.entry());
     current(&credentials).await;
     plugin.fails();
     make_due(&credentials);
@@ -547,7 +545,7 @@ async fn nobody_is_asked_until_a_person_wishes_to_sign_in() {
     let folder = tempfile::tempdir().unwrap();
     let (issuer, asked) = provider().await;
     let user = our_own(&issuer, folder.path());
-    let credentials = credentials(BearerSource::Headlamp(Box::new(user.clone())), None);
+    let credentials = by_a_standing_clock(BearerSource::Headlamp(Box::new(user.clone())));
     for _ in 0..5 {
         let error = credentials.current().await.err().unwrap();
         assert_eq!(error.kind(), Kind::SignInNeeded, "{error}");
@@ -567,9 +565,18 @@ fn tab() -> (Tab, UnboundedReceiver<Secret>) {
     (Tab { address, back: Url::parse("http://localhost:1/back").unwrap() }, told)
 }
 
+/// A port that nobody listens on, below those that the system hands out and above those of our pages.
+fn own_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 2_000).unwrap();
+    let mut ports = (0..2_000).map(|_| 30_000 + (first + NEXT.fetch_add(1, Ordering::SeqCst)) % 2_000);
+    // Connecting leaves nothing behind that keeps the port taken.
+    ports.find(|port| std::net::TcpStream::connect(("127.0.0.1", *port)).is_err()).unwrap()
+}
+
 /// Somebody whose sign-in comes back to a port of its own, and that port.
 fn who_signs_in_in_tabs(provider: &Provider, folder: &Path) -> (Credentials, ExecUser, u16) {
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = own_port();
     let redirect = format!("http://localhost:{port}/oidc-callback");
     let user = our_own_with(provider.issuer(), folder, &["--client-id", "kubernetes", "--redirect-url", &redirect]);
     let credentials = credentials(BearerSource::Headlamp(Box::new(user.clone())), None);

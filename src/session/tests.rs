@@ -12,7 +12,8 @@ fn after(time: Timestamp, seconds: i64) -> Timestamp {
 
 /// What a process that began now makes of an entry refreshed and ending so many seconds from now.
 fn is_shared(wish: Wish, refreshed: i64, expires: i64) -> bool {
-    let (settings, environment, clock) = (settings("id"), Environment::default(), Clock::system());
+    let clock = Clock::fixed(|| Timestamp::from_second(1_900_000_000).unwrap());
+    let (settings, environment) = (settings("id"), Environment::default());
     let session = Session {
         settings: &settings,
         ui: Ui::new(),

@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use headlamp_test_support::{
-    Answer, Authority, Browser, Endpoint, Gate, Launcher, Play, Provider, Request, Sandbox, SignIn, wait_until,
+    Answer, Authority, Browser, Endpoint, Gate, KeptPort, Launcher, Play, Provider, Request, Sandbox, SignIn,
+    wait_until,
 };
 use insta::assert_snapshot;
 use url::Url;
 
 use crate::BINARY;
-use crate::by_hand::{
-    Pending, connected, free_port, parameter, pending, sent, sent_on, visited, with_parameter, with_redirect,
-};
+use crate::by_hand::{Pending, connected, parameter, pending, sent, sent_on, visited, with_parameter, with_redirect};
 
 /// A pending sign-in's browser comes to its end, and so does the sign-in.
 fn finish(pending: Pending<'_>) {
@@ -381,7 +380,8 @@ fn a_redirect_is_used_character_for_character_in_both_legs() {
         if redirect.contains("::1") && TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
             continue;
         }
-        let redirect = redirect.replace("PORT", &free_port().to_string());
+        let free = KeptPort::new();
+        let redirect = redirect.replace("PORT", &free.number().to_string());
         provider.set(|behaviour| behaviour.redirects = vec![redirect.clone()]);
         provider.forget_requests();
         let sandbox = Sandbox::new(BINARY);
@@ -457,7 +457,8 @@ fn a_further_address_is_used_only_if_it_was_given() {
     let sandbox = Sandbox::new(BINARY);
     sandbox.know(&provider);
     let others = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let (taken, free) = (others.local_addr().unwrap().port(), free_port());
+    let kept = KeptPort::new();
+    let (taken, free) = (others.local_addr().unwrap().port(), kept.number());
     let issuer = format!("--issuer-url={}", provider.issuer());
     let run = sandbox.command(["get-token", &issuer, "--client-id=kubernetes"]);
     let run = run.args([format!("--listen-address=localhost:{taken}"), format!("--listen-address=localhost:{free}")]);
@@ -469,7 +470,8 @@ fn a_further_address_is_used_only_if_it_was_given() {
 #[test]
 fn sign_ins_of_two_identities_at_once_queue_for_the_port() {
     let provider = Provider::start();
-    let redirect = format!("http://localhost:{}/oidc-callback", free_port());
+    let free = KeptPort::new();
+    let redirect = format!("http://localhost:{}/oidc-callback", free.number());
     let (one, other) = (Sandbox::new(BINARY), Sandbox::new(BINARY));
     let first = pending(&one, with_redirect(&one, &provider, &redirect));
     let second = with_redirect(&other, &provider, &redirect).arg("--login-hint=joe").spawn();
@@ -587,7 +589,8 @@ fn a_sign_in_that_nobody_finishes_ends_and_frees_the_port() {
 #[test]
 fn a_signal_ends_a_sign_in_at_once_and_frees_port_and_lock() {
     let provider = Provider::start();
-    let redirect = format!("http://localhost:{}/oidc-callback", free_port());
+    let free = KeptPort::new();
+    let redirect = format!("http://localhost:{}/oidc-callback", free.number());
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
         let sandbox = Sandbox::new(BINARY);
         let pending = pending(&sandbox, with_redirect(&sandbox, &provider, &redirect));

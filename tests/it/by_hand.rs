@@ -1,7 +1,7 @@
 //! A browser that the test plays itself, step by step, and connections that no browser makes.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use headlamp_test_support::{Browser, Play, Provider, Run, Running, Sandbox};
@@ -73,11 +73,6 @@ pub(crate) fn sent(port: u16, bytes: &[u8]) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
-}
-
-/// A port that is free now.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// `get-token` for this provider, with this redirect.

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use headlamp_test_support::{
-    Answer, Endpoint, Gate, Output, Play, Provider, Run, Running, Sandbox, SignIn, wait_until,
+    Answer, Endpoint, Gate, KeptPort, Output, Play, Provider, Run, Running, Sandbox, SignIn, wait_until,
 };
 
 use crate::BINARY;
@@ -324,7 +324,8 @@ fn sign_ins_of_two_identities_queue_for_the_port() {
     sandbox.know(&one);
     sandbox.know(&other);
     sandbox.play(Play::Ignore);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let kept = KeptPort::new();
+    let port = kept.number();
     let listen = format!("--listen-address=localhost:{port}");
     let run = |provider: &Provider| {
         let issuer = format!("--issuer-url={}", provider.issuer());

@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 
 use headlamp_test_support::{
-    AccessTokens, Answer, Authority, ConnectProxy, Endpoint, Output, Play, Provider, Response, Run, Sandbox, SignIn,
+    AccessTokens, Answer, Authority, ConnectProxy, Endpoint, KeptPort, Output, Play, Provider, Response, Run, Sandbox,
+    SignIn,
 };
 use insta::assert_snapshot;
 use serde_json::json;
@@ -374,7 +375,8 @@ fn a_name_that_nobody_knows_is_told() {
 #[test]
 fn a_proxy_that_is_not_there_refuses_or_wants_a_password_is_told() {
     let sandbox = Sandbox::new(BINARY);
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let kept = KeptPort::new();
+    let closed = kept.address();
     let through = |proxy: &str| {
         get_token(&sandbox, "--issuer-url=https://id.example.com --client-id=c").env("HTTPS_PROXY", proxy).run()
     };

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use headlamp_test_support::{
-    Fault, Gate, HeadlampInstall, Launcher, Oidc, Play, Provider, StandIn, StandInOptions, wait_until,
+    Fault, Gate, HeadlampInstall, KeptPort, Launcher, Oidc, Play, Provider, StandIn, StandInOptions, wait_until,
 };
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -93,8 +93,8 @@ fn a_sign_in_does_not_wait_for_the_port_of_a_page() {
     let provider = Provider::start();
     let desk = Desk::taken();
     for mode in ["headlamp", "kubectl"] {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut open = desk.open(["--sign-in", mode, "--port"]).arg(free.to_string()).spawn();
+        let free = KeptPort::new();
+        let mut open = desk.open(["--sign-in", mode, "--port"]).arg(free.number().to_string()).spawn();
         let port = port_of(&address(&mut open));
         let began = Instant::now();
         let flags = desk.sandbox.flags(&provider).into_iter().filter(|flag| !flag.starts_with("--listen"));

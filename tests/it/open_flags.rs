@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use headlamp_test_support::{
-    Answer, Authority, Cluster, ClusterOptions, Fault, Gate, HeadlampInstall, StandInOptions, with_token,
+    Answer, Authority, Cluster, ClusterOptions, Fault, Gate, HeadlampInstall, KeptPort, StandInOptions, with_token,
 };
 use serde_json::json;
 
-use crate::by_hand::free_port;
 use crate::open_desk::{DEADLINE, Desk, PODS, Tab, UPSTREAM_PODS, address, error, event, interrupted, port_of};
 
 #[test]
@@ -90,7 +89,8 @@ fn a_server_below_a_path_is_asked_there_for_all_of_it() {
 #[test]
 fn a_port_that_is_chosen_is_taken_and_remembered() {
     let desk = Desk::taken();
-    let port = free_port();
+    let kept = KeptPort::new();
+    let port = kept.number();
     let mut open = desk.open(["--port"]).arg(port.to_string()).spawn();
     assert_eq!(port_of(&address(&mut open)), port);
     let _ = interrupted(open);

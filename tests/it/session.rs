@@ -3,7 +3,7 @@
 use std::fs;
 
 use headlamp_test_support::{
-    AccessTokens, Answer, Endpoint, Gate, Play, Provider, RefreshTokens, Run, Sandbox, SignIn,
+    AccessTokens, Answer, Endpoint, Gate, KeptPort, Play, Provider, RefreshTokens, Run, Sandbox, SignIn,
 };
 use serde_json::json;
 
@@ -293,8 +293,9 @@ fn no_fault_of_the_network_is_taken_for_a_refusal() {
 fn a_port_that_was_taken_holds_nobody_off_once_it_is_free() {
     let provider = Provider::start();
     let sandbox = Sandbox::new(BINARY);
-    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let redirect = format!("--redirect-url=http://localhost:{}/oidc-callback", other.local_addr().unwrap().port());
+    let kept = KeptPort::new();
+    let other = std::net::TcpListener::bind(kept.address()).unwrap();
+    let redirect = format!("--redirect-url=http://localhost:{}/oidc-callback", kept.number());
     let run = || {
         let issuer = format!("--issuer-url={}", provider.issuer());
         sandbox.command(["get-token", "--client-id=kubernetes"]).args([issuer.as_str(), redirect.as_str()]).run()

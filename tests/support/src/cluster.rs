@@ -2,7 +2,7 @@
 //! be made to do. `tests/it/cluster_double.rs` proves that, left alone, it behaves as a real one.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::api_server::SelfSubjectReview;
 use crate::authority::{Authority, Certificate, server_config_for_anybody};
+use crate::kept_port::KeptPort;
 use crate::provider::Person;
 use crate::runner::{Panics, Runner};
 use crate::server::{Request, lock};
@@ -78,7 +79,7 @@ pub struct Cluster {
     shared: Arc<Shared>,
     authority: Authority,
     tls: TlsAcceptor,
-    address: SocketAddr,
+    port: KeptPort,
     acceptor: Mutex<Option<tokio::task::JoinHandle<()>>>,
     runner: Runner,
 }
@@ -153,8 +154,8 @@ impl Cluster {
         let certificate = authority.server(&["localhost", "127.0.0.1", "::1", "cluster.test"]);
         let protocols: &[&str] = if options.http1_only { &["http/1.1"] } else { &["h2", "http/1.1"] };
         let tls = TlsAcceptor::from(server_config_for_anybody(&certificate, &authority, protocols));
-        let listener = listen(0);
-        let address = listener.local_addr().expect("a bound address");
+        let port = KeptPort::new();
+        let listener = listen(&port);
         let runner = Runner::start();
         let shared = Arc::new(Shared {
             store: Store::default(),
@@ -176,7 +177,7 @@ impl Cluster {
             panics: runner.panics(),
             path: options.path,
         });
-        let cluster = Self { shared, authority, tls, address, acceptor: Mutex::new(None), runner };
+        let cluster = Self { shared, authority, tls, port, acceptor: Mutex::new(None), runner };
         cluster.accept(listener);
         for namespace in ["default", "kube-system"] {
             cluster.add_namespace(namespace);
@@ -191,12 +192,12 @@ impl Cluster {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("https://{}{}", self.address, self.shared.path)
+        format!("https://{}{}", self.address(), self.shared.path)
     }
 
     /// The certificate of its authority.
@@ -511,13 +512,13 @@ impl Cluster {
     /// Ends [`Cluster::go_down`].
     pub fn come_up(&self) {
         if lock(&self.acceptor).is_none() {
-            self.accept(listen(self.address.port()));
+            self.accept(listen(&self.port));
         }
     }
 }
 
-fn listen(port: u16) -> TcpListener {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a loopback port");
+fn listen(port: &KeptPort) -> TcpListener {
+    let listener = TcpListener::bind(port.address()).expect("a loopback port");
     listener.set_nonblocking(true).expect("a socket");
     listener
 }

@@ -128,6 +128,7 @@ pub mod delay_line;
 mod endpoints;
 pub mod headlamp;
 pub mod headlamp_flags;
+pub mod kept_port;
 pub mod page_client;
 pub mod pattern;
 pub mod provider;
@@ -170,6 +171,7 @@ pub use cluster::{
 pub use connect_proxy::ConnectProxy;
 pub use delay_line::DelayLine;
 pub use headlamp::{Oidc, StandIn, StandInOptions, Version};
+pub use kept_port::KeptPort;
 pub use page_client::PageClient;
 pub use pattern::{PatternCheck, pattern};
 pub use provider::{

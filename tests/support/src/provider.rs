@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::authority::{Authority, Certificate, server_config};
 use crate::endpoints::{self, State};
+use crate::kept_port::KeptPort;
 use crate::script::{Answer, Scripts};
 use crate::secrets::{Secret, Secrets};
 use crate::server::{Reply, Request, Response, Server, lock};
@@ -264,7 +265,8 @@ impl Builder {
 
     /// Starts it on a free port.
     pub fn start(self) -> Provider {
-        let (listener, port) = Server::bind(0);
+        let kept = KeptPort::new();
+        let (listener, port) = Server::bind(kept.number());
         let scheme = if self.tls { "https" } else { "http" };
         let issuer = self.issuer.unwrap_or_else(|| format!("{scheme}://127.0.0.1:{port}{}", self.path));
         let host = url::Url::parse(&issuer).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
@@ -283,7 +285,7 @@ impl Builder {
                 secrets: Secrets::default(),
                 state: Mutex::new(State::new(behaviour)),
             }),
-            port,
+            port: kept,
             tls: certificate.map(|certificate| server_config(&certificate, clients)),
             authority,
             server: Mutex::default(),
@@ -298,7 +300,7 @@ impl Builder {
 /// its test then, unless [`Provider::unused_is_fine`].
 pub struct Provider {
     shared: Arc<Shared>,
-    port: u16,
+    port: KeptPort,
     tls: Option<Arc<rustls::ServerConfig>>,
     authority: Option<Authority>,
     server: Mutex<Option<Server>>,
@@ -327,7 +329,7 @@ impl Provider {
 
     /// The port of 127.0.0.1 that it listens on.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Its issuer.
@@ -479,7 +481,7 @@ impl Provider {
 
     /// Listens again, where it did before.
     pub fn come_up(&self) {
-        self.serve(Server::bind(self.port).0);
+        self.serve(Server::bind(self.port.number()).0);
     }
 
     /// A test that never asks it anything is none of its business.

@@ -21,6 +21,8 @@ pub struct RealCluster {
     pub provider: &'static RealProvider,
     admin: PathBuf,
     kubectl: PathBuf,
+    /// Bytes of the audit log that tell of earlier runs.
+    audit_began: usize,
     pub(crate) cluster: Value,
 }
 
@@ -67,7 +69,9 @@ impl RealCluster {
             kubectl_as(&kubectl, &admin, &["config", "view", "--raw", "--minify", "--flatten", "-o", "json"], "");
         let view: Value = serde_json::from_str(&text).expect("a kubeconfig");
         let namespace = format!("headlamp-test-{}", std::process::id());
-        let cluster = Self { namespace, provider, admin, kubectl, cluster: view["clusters"][0]["cluster"].clone() };
+        let cluster = view["clusters"][0]["cluster"].clone();
+        let audit_began = audit_log().map_or(0, |log| log.len());
+        let cluster = Self { namespace, provider, admin, kubectl, audit_began, cluster };
         cluster.make_namespace();
         Some(cluster)
     }
@@ -127,20 +131,23 @@ impl RealCluster {
         })
     }
 
-    /// What the API server's audit log tells of this person's requests, if there is a log.
+    /// What the API server's audit log tells of this person's requests in this run, if there is a log.
     pub fn audit(&self, person: &str) -> Option<Vec<Value>> {
         self.audit_of(&format!("oidc:{person}"))
     }
 
     /// The same of whom the cluster knows under this name.
     pub fn audit_of(&self, name: &str) -> Option<Vec<Value>> {
-        let file = env::var_os("HEADLAMP_TEST_AUDIT_LOG").filter(|file| Path::new(file).is_file());
-        let file = part("an audit log", "needs its path in HEADLAMP_TEST_AUDIT_LOG", file)?;
-        let log = fs::read_to_string(file).expect("the audit log");
-        let lines = log.lines().filter(|line| line.contains(name));
+        let log = part("an audit log", "needs its path in HEADLAMP_TEST_AUDIT_LOG", audit_log())?;
+        // Shorter than it was, it is another file.
+        let lines = log.get(self.audit_began..).unwrap_or(&log).lines().filter(|line| line.contains(name));
         let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
         Some(events.filter(|event| event["user"]["username"] == name).collect())
     }
+}
+
+fn audit_log() -> Option<String> {
+    fs::read_to_string(env::var_os("HEADLAMP_TEST_AUDIT_LOG")?).ok()
 }
 
 /// The cluster for whoever needs no sign-in: the administrator, in a namespace that is made for this.

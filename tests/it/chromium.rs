@@ -147,6 +147,7 @@ fn a_report_finds_what_a_page_left_wherever_it_is_and_a_stranger_has_nothing() {
     let page = chromium.page();
     page.goto(&format!("{}#needle-5", site.url("localhost")));
     let url = site.url("localhost");
+    page.wait_for("document.cookie");
     page.eval::<Value>("(await fetch('/?needle-6', { method: 'POST', body: 'needle-7' })).status");
     for (needle, place) in [
         ("needle-1", "storage".to_owned()),

@@ -1,10 +1,9 @@
 //! Which Headlamp `open` opens, and where its page comes from.
 
 use std::fs;
-use std::net::TcpListener;
 
 use headlamp_test_support::{
-    Authority, Cluster, HeadlampInstall, Layout, StandIn, StandInOptions, wait_until, with_token,
+    Authority, Cluster, HeadlampInstall, KeptPort, Layout, StandIn, StandInOptions, wait_until, with_token,
 };
 use serde_json::json;
 
@@ -107,8 +106,8 @@ fn who_may_not_list_the_cluster_is_led_to_the_likely_namespaces() {
 #[test]
 fn a_pod_that_is_ready_and_does_not_answer_is_left_for_another() {
     let desk = Desk::taken();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let dead = desk.cluster.add_headlamp_pod("headlamp", "headlamp", nobody);
+    let nobody = KeptPort::new();
+    let dead = desk.cluster.add_headlamp_pod("headlamp", "headlamp", nobody.address());
     desk.cluster.edit("pods", "headlamp", &dead, |pod| {
         pod["metadata"]["creationTimestamp"] = json!("2099-01-01T00:00:00Z");
     });
@@ -248,12 +247,14 @@ fn the_page_comes_from_the_cache_when_the_pod_is_gone() {
     let desk = Desk::taken();
     let mut open = desk.open([]).spawn();
     let first = Tab::of(&mut open).go("/").text();
+    // What is still being written has a name with a dot before it.
+    let is_whole = |file: &fs::DirEntry| !file.file_name().to_string_lossy().starts_with('.');
     let kept = || {
         fs::read_dir(desk.sandbox.cache_folder().join("ui"))
             .into_iter()
             .flatten()
             .flatten()
-            .map(|folder| fs::read_dir(folder.path()).map_or(0, Iterator::count))
+            .map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten().filter(is_whole).count())
     };
     // The page itself, `/config` and `/plugins`.
     wait_until(DEADLINE, "all of the page on disk", || kept().sum::<usize>() >= desk.headlamp.assets().len() + 3);

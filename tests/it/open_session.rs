@@ -64,14 +64,18 @@ fn a_plain_forward_tells_once_what_keeps_it_from_its_pod_and_uses_what_is_signed
         assert!(answer.status == 502 && answer.text().contains("you need to sign in to"), "{}", answer.text());
     }
     open.wait_for_stderr("hint: `kubectl headlamp login --context dev` mends it");
+    let trouble = "the port-forward needs you to sign in again";
+    open.wait_for_stderr(trouble);
     desk.sandbox.play(Play::SignIn(Browser::new()));
     let _ = desk.sandbox.command(["login", "--context=dev"]).run().succeeded();
     wait_until(DEADLINE, "the pod", || ask().status == 200);
     open.wait_for_stderr("note: Headlamp's pod answers again");
-    open.wait_for_stderr(&format!("localhost:{port} to headlamp/headlamp"));
+    let line = format!("\nlocalhost:{port} to headlamp/headlamp\n");
+    wait_until(DEADLINE, "the line without trouble", || {
+        open.stderr().rsplit(trouble).next().is_some_and(|after| after.contains(&line))
+    });
     let output = interrupted(open);
     assert_eq!(output.stderr.matches("you need to sign in to").count(), 1, "{output}");
-    assert!(output.stderr.contains("the port-forward needs you to sign in again"), "{output}");
 }
 
 /// `open` with a browser; the first tab of this session is the second that the sandbox saw.
@@ -92,9 +96,17 @@ fn end_credential(desk: &Desk) -> String {
 /// Presses the session page's button, and signs in at the provider.
 fn sign_in(tab: &Tab) -> Visit {
     let form = ("Content-Type", "application/x-www-form-urlencoded");
-    let to_provider = tab.ask("POST", "/.kubectl-headlamp/sign-in", &[form], "to=%2Fc%2Fmain%2Fpods");
-    assert_eq!(to_provider.status, 303, "{}", to_provider.text());
-    Browser::new().open(to_provider.header("location")).unwrap()
+    let mut reply = tab.ask("POST", "/.kubectl-headlamp/sign-in", &[form], "to=%2Fc%2Fmain%2Fpods");
+    assert_eq!(reply.status, 303, "{}", reply.text());
+    // What takes more than two seconds is waited for at a page of ours.
+    wait_until(DEADLINE, "the provider's address", || {
+        let known = reply.header("location").starts_with("http");
+        if !known {
+            reply = tab.go("/.kubectl-headlamp/sign-in?to=%2Fc%2Fmain%2Fpods");
+        }
+        known
+    });
+    Browser::new().open(reply.header("location")).unwrap()
 }
 
 fn words(reply: &Reply) -> String {

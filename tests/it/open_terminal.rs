@@ -112,11 +112,17 @@ fn the_line_at_the_end_tells_how_it_goes_and_everything_else_is_written_above_it
     last("the cluster refuses the credential · dev · jane · ");
     desk.sandbox.write("token", &second);
     wait_until(DEADLINE, "the page to go on", || tab.get(PODS).status == 200);
-    last("dev · jane · ");
+    let notes = ["kubectl-headlamp: note: the page waits for", "kubectl-headlamp: note: signed in again"];
+    let count = |rows: &[String], note: &str| rows.iter().filter(|row| row.starts_with(note)).count();
+    wait_until(DEADLINE, "the line below both notes", || {
+        let rows = terminal.rows();
+        let last = rows.last().is_some_and(|row| row.starts_with("dev · jane · "));
+        last && notes.iter().all(|note| count(&rows, note) > 0)
+    });
     let rows = terminal.rows();
     let (_, above) = rows.split_last().unwrap();
-    for note in ["kubectl-headlamp: note: the page waits for", "kubectl-headlamp: note: signed in again"] {
-        assert_eq!(above.iter().filter(|row| row.starts_with(note)).count(), 1, "{note}: {rows:#?}");
+    for note in notes {
+        assert_eq!(count(above, note), 1, "{note}: {rows:#?}");
     }
     // Nothing of the line is left between the others.
     assert!(!above.iter().any(|row| row.contains("live") || row.contains("looking")), "{rows:#?}");

@@ -91,7 +91,7 @@ fn chromium_signs_in_once_and_kubectl_works_from_then_on() {
     let asked = seat.provider.asked("emmy");
     assert_is(&seat.kubectl(WHOAMI).run().succeeded(), "emmy");
     assert_eq!(seat.provider.asked("emmy"), asked, "the second command needed the provider");
-    wait_until(Duration::from_secs(30), "Chromium to end", || report.is_file());
+    wait_until(Duration::from_secs(90), "Chromium to end", || report.is_file());
 
     let Some(events) = seat.cluster.audit("emmy") else { return };
     let path = format!("/api/v1/namespaces/{}/pods", seat.cluster.namespace);

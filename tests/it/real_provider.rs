@@ -68,7 +68,7 @@ fn claims(token: &str) -> Value {
 /// What Chromium reported once it was done.
 fn report(sandbox: &Sandbox) -> Value {
     let file = sandbox.path(REPORT);
-    wait_until(Duration::from_secs(30), "Chromium's report", || file.is_file());
+    wait_until(Duration::from_secs(90), "Chromium's report", || file.is_file());
     serde_json::from_slice(&fs::read(file).expect("a report")).expect("JSON")
 }
 

@@ -79,6 +79,7 @@ fn a_browser_at_hand_opens_the_address_alone_where_there_is_no_other() {
     let command = format!("--browser-command={}", sandbox.browser_program().display());
     let run = sandbox.get_token(&provider).without_env("BROWSER");
     let _ = run.args(["--flow=device", "--interactive=always", &command]).run().succeeded();
+    sandbox.wait_for_browser(1);
     assert_eq!(sandbox.opened(), [format!("{}/device", provider.issuer())]);
 }
 
@@ -245,6 +246,7 @@ fn googles_older_name_of_the_address_is_understood() {
     let google = json!({"verification_uri": null, "verification_url": "https://www.google.com/device"});
     let (shown, sandbox) = with_device_reply(&google);
     assert!(shown.contains("https://www.google.com/device"), "{shown}");
+    sandbox.wait_for_browser(1);
     assert_eq!(sandbox.opened(), ["https://www.google.com/device"]);
 }
 

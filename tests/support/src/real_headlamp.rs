@@ -136,6 +136,9 @@ impl DeployedHeadlamp<'_> {
     /// Waits until the Deployment is as it should be, with all its pods ready.
     pub fn wait_until_ready(&self) {
         self.kubectl(&["rollout", "status", &self.deployment(), "--timeout=120s"]);
+        // What the Deployment says of itself may be older than what was just done to a pod.
+        let wanted = self.kubectl(&["get", &self.deployment(), "--output=jsonpath={.spec.replicas}"]);
+        wait_until(PATIENCE, "all pods to be ready", || self.ready_pods().len().to_string() == wanted.trim());
     }
 
     /// The names of the pods that are ready.

@@ -29,7 +29,7 @@ impl Soak<'_> {
             }
         }
         self.until(&format!("{name}: all watches"), || self.cluster.watches() == FOLLOWED + count).await;
-        let bound = alone.0 * 3 + SLACK;
+        let mut bound = alone.0 * 3 + SLACK;
         let mut among = times(page).await?;
         // Something else may keep the machine busy for a while; the watches would every time.
         for _ in 1..ROUNDS {
@@ -41,6 +41,12 @@ impl Soak<'_> {
         self.cluster.put(configmap(QUIET, &object, "seen by all"));
         let seen = join_all(sockets.iter_mut().map(|socket| event_of(socket, &object))).await;
         let mut failures: Vec<String> = seen.into_iter().filter_map(Result::err).collect();
+        if among.0 > bound {
+            // What makes requests as slow without them is something else too.
+            drop(sockets);
+            self.until(&format!("{name}: no watches"), || self.cluster.watches() == FOLLOWED).await;
+            bound = bound.max(times(page).await?.0 * 3 + SLACK);
+        }
         if among.0 > bound {
             failures.push(format!("requests take {:.1?} beside them, more than {bound:.1?}", among.0));
         }

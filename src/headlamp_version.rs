@@ -21,7 +21,7 @@ pub(crate) fn warnings(version: &str, session_ttl: bool) -> Vec<String> {
         }
         (0, 31, 0 | 1) => {
             format!(
-                "Headlamp {version} gets no live updates here, its lists change when they are loaded again: 0.32.0 and newer get them"
+                "Headlamp {version} gets no live updates here: load its page again to see what changed, or update to 0.39.0 or newer"
             )
         }
         // There the page of one object follows it through the multiplexer alone, and lists do not.

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use headlamp_test_support::{Browser, Provider};
+use headlamp_test_support::{Browser, KeptPort, Provider};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -565,19 +565,10 @@ fn tab() -> (Tab, UnboundedReceiver<Secret>) {
     (Tab { address, back: Url::parse("http://localhost:1/back").unwrap() }, told)
 }
 
-/// A port that nobody listens on, below those that the system hands out and above those of our pages.
-fn own_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 2_000).unwrap();
-    let mut ports = (0..2_000).map(|_| 30_000 + (first + NEXT.fetch_add(1, Ordering::SeqCst)) % 2_000);
-    // Connecting leaves nothing behind that keeps the port taken.
-    ports.find(|port| std::net::TcpStream::connect(("127.0.0.1", *port)).is_err()).unwrap()
-}
-
 /// Somebody whose sign-in comes back to a port of its own, and that port.
-fn who_signs_in_in_tabs(provider: &Provider, folder: &Path) -> (Credentials, ExecUser, u16) {
-    let port = own_port();
-    let redirect = format!("http://localhost:{port}/oidc-callback");
+fn who_signs_in_in_tabs(provider: &Provider, folder: &Path) -> (Credentials, ExecUser, KeptPort) {
+    let port = KeptPort::new();
+    let redirect = format!("http://localhost:{}/oidc-callback", port.number());
     let user = our_own_with(provider.issuer(), folder, &["--client-id", "kubernetes", "--redirect-url", &redirect]);
     let credentials = credentials(BearerSource::Headlamp(Box::new(user.clone())), None);
     assert!(credentials.signs_in_in_a_tab());
@@ -606,7 +597,7 @@ async fn a_tab_that_asks_later_takes_over_and_the_one_before_is_told() {
     });
     let newer = sent_to(&mut second_told).await;
     assert_eq!(abandoned.await.unwrap(), Some(Kind::Interrupted));
-    assert!(newer != start && newer.expose().starts_with(&format!("http://localhost:{port}/start/")));
+    assert!(newer != start && newer.expose().starts_with(&format!("http://localhost:{}/start/", port.number())));
     // The page that it goes back to is not there, and need not be.
     let browser = tokio::task::spawn_blocking(move || Browser::new().open(newer.expose()).is_err());
     let subject = taking_over.await.unwrap().unwrap_or_else(|error| panic!("{error}"));
@@ -623,13 +614,13 @@ async fn a_sign_in_that_nobody_waits_for_any_more_frees_port_and_lock_and_is_no_
     let waiting = credentials.clone();
     let task = tokio::spawn(async move { waiting.sign_in(Some(first)).await.is_ok() });
     sent_to(&mut told).await;
-    assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_err());
+    assert!(std::net::TcpListener::bind(port.address()).is_err());
     task.abort();
     let settings = settings_of_entry(&user, &Options::default(), &Environment::default()).unwrap();
     let (cache, key) = (Cache::at(folder.path().to_owned()), Key::of(&settings.identity));
     until("port and lock are free", || {
         let lock = cache.lock(&key, "test", Clock::system().now()).unwrap();
-        matches!(lock, Locked::Mine(_)) && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
+        matches!(lock, Locked::Mine(_)) && std::net::TcpListener::bind(port.address()).is_ok()
     })
     .await;
     assert_eq!(credentials.0.ended.load(Ordering::SeqCst), 0);

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use headlamp_test_support::KeptPort;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use tokio::net::TcpSocket;
 
 use super::*;
 use crate::environment::Environment;
@@ -83,14 +83,6 @@ fn read_head(stream: &mut impl Read) -> String {
         head.push(byte[0]);
     }
     String::from_utf8(head).unwrap()
-}
-
-/// A port of this machine that refuses connections, and is nobody else's as long as the socket lives.
-pub(crate) fn closed_port() -> (TcpSocket, u16) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let port = socket.local_addr().unwrap().port();
-    (socket, port)
 }
 
 pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
@@ -205,15 +197,13 @@ async fn what_is_good_for_one_use_is_sent_once() {
 
 #[tokio::test]
 async fn what_is_good_for_one_use_is_tried_again_if_nothing_was_sent() {
-    let (closed, port) = closed_port();
+    let kept = KeptPort::new();
     let http = client(&plain(), Limits::USUAL);
-    let url = format!("http://127.0.0.1:{port}/");
+    let url = format!("http://{}/", kept.address());
     let mut request = std::pin::pin!(get_with(&http, &url, Repeat::IfUnsent));
     // Long enough to be refused once, and less than the shortest pause.
     assert!(tokio::time::timeout(Duration::from_millis(50), &mut request).await.is_err());
-    let listener = closed.listen(16).unwrap().into_std().unwrap();
-    listener.set_nonblocking(false).unwrap();
-    let server = Server::listening(listener, |_, _, stream| {
+    let server = Server::listening(TcpListener::bind(kept.address()).unwrap(), |_, _, stream| {
         stream.write_all(&answer("200 OK", "", "")).unwrap();
     });
     assert_eq!(request.await.unwrap().status(), 200);
@@ -315,7 +305,8 @@ async fn nothing_goes_out_unencrypted() {
 
 #[tokio::test]
 async fn a_closed_port_and_an_unknown_name_are_told_apart() {
-    let (_closed, port) = closed_port();
+    let closed = KeptPort::new();
+    let port = closed.number();
     let error = refusal(&plain(), &format!("http://127.0.0.1:{port}/")).await;
     assert!(error.contains(&format!("nothing listens on port {port}")), "{error}");
     // The dot at its end keeps this machine's own domain out of it.
@@ -536,11 +527,11 @@ async fn a_proxy_of_the_environment_is_used() {
 
 #[tokio::test]
 async fn a_proxy_that_is_in_the_way_is_named_with_its_variable() {
-    let (_closed, closed) = closed_port();
+    let closed = KeptPort::new();
     let wants_password = Server::answering(vec![answer("407 Proxy Authentication Required", "", "")]);
     let refuses = Server::answering(vec![answer("403 Forbidden", "", "")]);
     for (port, words) in [
-        (closed, "cannot be reached"),
+        (closed.number(), "cannot be reached"),
         (wants_password.port, "wants a user name"),
         (refuses.port, "refuses the connection"),
     ] {

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use headlamp_test_support::KeptPort;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
 use crate::cache::{Locked, Token};
-use crate::http::tests::{Server, answer, closed_port, noon};
+use crate::http::tests::{Server, answer, noon};
 
 /// A provider whose revocation endpoint, if it has one, gives this answer.
 fn provider(revocation: Option<(&'static str, &'static str)>) -> Server {
@@ -128,12 +129,12 @@ fn the_refresh_token_is_revoked_first_and_only_our_files_are_deleted() {
 #[test]
 fn tokens_that_cannot_be_revoked_are_deleted_all_the_same() {
     let refused = provider(Some(("503 Service Unavailable", "")));
-    let (_closed, nobody) = closed_port();
+    let nobody = KeptPort::new();
     for port in [
         refused.port,
         provider(None).port,
         provider(Some(("400 Bad Request", r#"{"error":"invalid_client"}"#))).port,
-        nobody,
+        nobody.number(),
     ] {
         let home = Home::new(port);
         let tokens = home.keep("kubernetes");

@@ -47,6 +47,12 @@ impl Seat {
         self.sandbox.command(["get-token"]).args(&self.flags).arg(format!("--browser-command={browser}"))
     }
 
+    /// `get-token`, with a browser that is Chromium.
+    fn get_token_in(&self, chromium: &str) -> Run<'_> {
+        let browser = format!("--browser-command={chromium}");
+        self.sandbox.command(["get-token"]).args(&self.flags).arg(browser).starts_chromium()
+    }
+
     /// `get-token`, with nobody there.
     fn get_token_alone(&self) -> Run<'_> {
         self.sandbox.command(["get-token", "--interactive=never"]).args(&self.flags)
@@ -78,13 +84,7 @@ fn chromium_signs_in_and_ends_on_a_page_that_says_so() {
     let seat = seat.with(&["--scope=profile", "--scope=email"]);
     let file = seat.sandbox.path(REPORT);
     let Some(chromium) = seat.provider.node.chromium(seat.person, &seat.provider.authority, &file, "") else { return };
-    let run = seat
-        .sandbox
-        .command(["get-token"])
-        .args(&seat.flags)
-        .arg(format!("--browser-command={chromium}"))
-        .starts_chromium();
-    let token = run.run().succeeded().token();
+    let token = seat.get_token_in(&chromium).run().succeeded().token();
     assert_eq!(claims(&token)["sub"], "ada");
 
     let page = report(&seat.sandbox);
@@ -104,13 +104,7 @@ fn a_sign_in_that_is_cancelled_in_chromium_ends_with_code_4_and_a_page_that_says
     let file = seat.sandbox.path(REPORT);
     let chromium = seat.provider.node.chromium(seat.person, &seat.provider.authority, &file, "--cancel");
     let Some(chromium) = chromium else { return };
-    let run = seat
-        .sandbox
-        .command(["get-token"])
-        .args(&seat.flags)
-        .arg(format!("--browser-command={chromium}"))
-        .starts_chromium();
-    let output = run.run();
+    let output = seat.get_token_in(&chromium).run();
     assert_eq!(output.code, 4, "{output:?}");
     assert!(output.stderr.contains("access_denied"), "{output:?}");
     let page = report(&seat.sandbox);
